@@ -70,8 +70,15 @@ def usage_of(choices: Sequence[Choice]) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "completion_tokens_details": {"swarm": swarm_usage(choices)},
+        "completion_tokens_details": thought_usage(choices) | {"swarm": swarm_usage(choices)},
     }
+
+
+def thought_usage(choices: Sequence[Choice]) -> dict[str, int]:
+    """Nothing of a model that marks no thinking."""
+    if not any(one.thinks for one in choices):
+        return {}
+    return {"reasoning_tokens": sum(one.thought_tokens for one in choices)}
 
 
 def swarm_usage(choices: Sequence[Choice]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from swarmllm.api.problem import broken_off
+from swarmllm.core.thinking import Thinking, Thought, ThoughtReader
 from swarmllm.core.tool_calls import Arguments, CallBegan, CallReader, Said
 from swarmllm.runtime.service.record import Record
 
@@ -26,6 +27,14 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """`entries` are the tokens since the last one, whether or not they have any text."""
+
+    text: str
+    entries: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """What the model thinks before it answers; `entries` as in `TextDelta`."""
 
     text: str
     entries: tuple[Entry, ...] = ()
@@ -51,7 +60,7 @@ class FinishDelta:
     reason: Finish
 
 
-Delta = TextDelta | CallDelta | ArgumentsDelta | FinishDelta
+Delta = TextDelta | ThoughtDelta | CallDelta | ArgumentsDelta | FinishDelta
 
 
 @dataclass(slots=True)
@@ -70,6 +79,10 @@ class Choice:
     request_id: str
     reads_calls: bool = False
     text: str = ""
+    thinking: str = ""
+    thinks: bool = False
+    """Its model marks thinking."""
+    thought_tokens: int = 0
     calls: list[Call] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     finish: Finish | None = None
@@ -86,18 +99,24 @@ class Choice:
     seconds: float = 0.0
     _reader: CallReader = field(default_factory=CallReader)
     _untold: list[Entry] = field(default_factory=list)
+    _thoughts: ThoughtReader | None = None
+    _undecided: int = 0
 
     def push(self, record: Record) -> list[Delta]:
         match record["event"]:
             case "weighed":
                 self.prompt_tokens = record["prompt_tokens"]
                 self.experts = tuple(one["model"] for one in record["experts"] if one["kept"])
+                if "thinking" in record and not self.thinks:
+                    self.thinks = True
+                    marks = Thinking(**record["thinking"])
+                    self._thoughts = ThoughtReader(marks, reads_calls=self.reads_calls)
                 return []
             case "token":
                 self.tokens += 1
                 if "bytes" in record:
                     self._note(record)
-                return self._read(record["text"])
+                return self._counted(record["text"])
             case "text":
                 return self._read(record["text"])
             case "end":
@@ -111,7 +130,38 @@ class Choice:
         )
         self._untold.append(Entry(bytes.fromhex(record["bytes"]), record["logprob"], likeliest))
 
+    def _counted(self, text: str) -> list[Delta]:
+        """Tokens of the marks count as thinking, too."""
+        thoughts = self._thoughts
+        if thoughts is None:
+            return self._answered(text)
+        was_thinking, was_undecided = thoughts.is_thinking, thoughts.is_undecided
+        found = self._read(text)
+        if was_thinking:
+            self.thought_tokens += 1
+        elif was_undecided:
+            self._undecided += 1
+            if thoughts.has_thought:
+                self.thought_tokens = self._undecided
+        return found
+
     def _read(self, text: str) -> list[Delta]:
+        if self._thoughts is None:
+            return self._answered(text)
+        return self._split(self._thoughts.push(text))
+
+    def _split(self, parts: list[Thought | Said]) -> list[Delta]:
+        found: list[Delta] = []
+        for part in parts:
+            match part:
+                case Thought(text):
+                    self.thinking += text
+                    found.append(ThoughtDelta(text, self._told()))
+                case Said(text):
+                    found += self._answered(text)
+        return found
+
+    def _answered(self, text: str) -> list[Delta]:
         if not self.reads_calls:
             return self._said(text)
         return [delta for part in self._reader.push(text) for delta in self._part(part)]
@@ -150,7 +200,8 @@ class Choice:
         self.rounds = record["rounds"]
         self.drafted, self.accepted = record["drafted"], record["accepted"]
         self.is_stopped, self.stop = reason == "stop", record.get("stop")
-        found = [delta for part in self._reader.finish() for delta in self._part(part)]
+        found = [] if self._thoughts is None else self._split(self._thoughts.finish())
+        found += [delta for part in self._reader.finish() for delta in self._part(part)]
         if self._untold and not self.is_stopped:  # Those of a stop string are not shown.
             found.append(TextDelta("", self._told()))
         self.finish = "length" if reason == "length" else "tool_calls" if self.calls else "stop"

@@ -73,6 +73,13 @@ _CALLED: Final = _made(
     name=_TEXT,
     arguments=_TEXT,
 )
+_THOUGHT: Final = _made(
+    id=_TEXT,
+    type=_is("reasoning"),
+    status=_one_of("completed", "incomplete"),
+    summary=_list(_OBJECT),
+    content=_list(_made(type=_is("reasoning_text"), text=_TEXT)),
+)
 _NULL: Final[Schema] = {"type": "null"}
 
 SHAPES: Final[dict[str, Schema]] = {
@@ -154,7 +161,7 @@ SHAPES: Final[dict[str, Schema]] = {
             "object": _is("response"),
             "status": _one_of("completed", "incomplete"),
             "error": _NULL,
-            "output": _list({"oneOf": [_SAID, _CALLED]}),
+            "output": _list({"oneOf": [_THOUGHT, _SAID, _CALLED]}),
             "usage": _made(
                 input_tokens=_COUNT,
                 input_tokens_details=_made(cached_tokens=_COUNT),
@@ -174,7 +181,10 @@ SHAPES: Final[dict[str, Schema]] = {
             "model": _TEXT,
             "content": _list(
                 _OBJECT
-                | {"properties": {"type": _one_of("text", "tool_use")}, "required": ["type"]}
+                | {
+                    "properties": {"type": _one_of("thinking", "text", "tool_use")},
+                    "required": ["type"],
+                }
             ),
             "stop_reason": _one_of("end_turn", "max_tokens", "stop_sequence", "tool_use"),
             "stop_sequence": _or_null(_TEXT),

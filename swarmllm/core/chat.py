@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from swarmllm.core.thinking import Thinking
 from swarmllm.core.vocabulary import check_text
 from swarmllm.errors import UsageError
 
@@ -33,13 +34,15 @@ class ChatPrompt:
 
     `own` are the stretches [from, to) of `ids` that the ensemble wrote itself, rising and apart.
     `end_tokens` are the control tokens that the template writes behind the assistant's message, and
-    `stop` the strings that end it where there are none.
+    `stop` the strings that end it where there are none. `thinking`: how the model marks it, if it
+    does.
     """
 
     ids: tuple[int, ...]
     own: tuple[tuple[int, int], ...]
     end_tokens: frozenset[int]
     stop: tuple[str, ...] = ()
+    thinking: Thinking | None = None
 
 
 def check_messages(messages: Sequence[ChatMessage]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from swarmllm.adapters.chat.template import ChatTemplate, token_ranges
 from swarmllm.core.chat import ChatMessage, ChatPrompt
+from swarmllm.core.thinking import Thinking, marks_of
 from swarmllm.core.vocabulary import Span, Vocabulary
 
 
@@ -30,6 +31,7 @@ class ChatPrompter:
             eos_text=vocabulary.eos_text,
         )
         self._end_tokens = self._end_of_turn()
+        self._marks = marks_of(vocabulary.chat_template, special_names.values())
 
     def prompt(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
         """UsageError, LocalError: see `ChatTemplate.render`. BOS stands in front exactly once,
@@ -41,7 +43,16 @@ class ChatPrompter:
         begun = self._vocabulary.begin(ids)
         shift = len(begun) - len(ids)
         shifted = tuple((start + shift, end + shift) for start, end in own)
-        return ChatPrompt(tuple(begun), shifted, self._end_tokens, rendered.stop)
+        thinking = self._thinking(rendered.spans[-1] if rendered.spans else Span(""))
+        return ChatPrompt(tuple(begun), shifted, self._end_tokens, rendered.stop, thinking)
+
+    def _thinking(self, last: Span) -> Thinking | None:
+        if self._marks is None:
+            return None
+        opening, closing = self._marks
+        tokens = ((id, name) for id, name in self._special_names.items() if name in self._marks)
+        is_open = last.parse_special and last.text.rstrip().endswith(opening)
+        return Thinking(opening, closing, is_open, tuple(sorted(tokens)))
 
     def _size(self, token: int) -> int:
         """Bytes of the rendered text that it stands for."""

@@ -33,6 +33,7 @@ from swarmllm.adapters.llama.pipe import (
     frame,
 )
 from swarmllm.core.chat import ChatMessage, ChatPrompt
+from swarmllm.core.thinking import Thinking
 from swarmllm.core.vocabulary import Span, Vocabulary, check_text
 from swarmllm.errors import LocalError, RemoteError, UsageError
 
@@ -97,6 +98,7 @@ class LlamaText:
             own=tuple((start, end) for start, end in fields["own"]),
             end_tokens=frozenset(fields["end_tokens"]),
             stop=tuple(fields["stop"]),
+            thinking=_thinking(fields["thinking"]),
         )
 
     async def sealed(self) -> bytes:
@@ -165,6 +167,13 @@ class LlamaText:
         finally:
             with trio.CancelScope(shield=True):
                 await self._end()
+
+
+def _thinking(fields: dict[str, Any] | None) -> Thinking | None:
+    if fields is None:
+        return None
+    tokens = tuple((token, name) for token, name in fields["tokens"])
+    return Thinking(fields["opening"], fields["closing"], fields["is_open"], tokens)
 
 
 def _checked(texts: Iterable[str]) -> int:

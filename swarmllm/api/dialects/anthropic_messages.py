@@ -16,6 +16,7 @@ from swarmllm.api.choice import (
     Delta,
     FinishDelta,
     TextDelta,
+    ThoughtDelta,
     arguments_of,
 )
 from swarmllm.api.conversation import (
@@ -185,6 +186,8 @@ class MessagesDialect:
         }
         self._block: int | None = None
         self._blocks = 0
+        self._is_thought = False  # The open block.
+        self._shows_thoughts = body.thinking is None
         self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools)
 
     def begin(self, choices: Sequence[Choice]) -> list[Sse]:
@@ -196,7 +199,15 @@ class MessagesDialect:
         found: list[Sse] = []
         for delta in deltas:
             match delta:
+                case ThoughtDelta(text, _):
+                    if self._shows_thoughts and self._block is None:
+                        found += self._open(_thought(""))
+                        self._is_thought = True
+                    if self._shows_thoughts:
+                        found.append(self._delta({"type": "thinking_delta", "thinking": text}))
                 case TextDelta(text, _):
+                    if text and self._is_thought:
+                        found += self._close()
                     if text and self._block is None:
                         found += self._open(_text(""))
                     if text:
@@ -221,7 +232,12 @@ class MessagesDialect:
         if self._block is None:
             return []
         index, self._block = self._block, None
-        return [_event("content_block_stop", index=index)]
+        found = [_event("content_block_stop", index=index)]
+        if self._is_thought:  # Nobody checks it; clients wait for it.
+            self._is_thought = False
+            signed = {"type": "signature_delta", "signature": ""}
+            return [_event("content_block_delta", index=index, delta=signed), *found]
+        return found
 
     def end(self, choices: Sequence[Choice]) -> list[Sse]:
         delta = self._reason(choices[0])
@@ -242,6 +258,8 @@ class MessagesDialect:
     def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
         choice = choices[0]
         content: list[dict[str, Any]] = []
+        if choice.thinking and self._shows_thoughts:
+            content.append(_thought(choice.thinking))
         if choice.text or not choice.calls:
             content.append(_text(choice.text))
         content += (_tool_use(call.id, call.name, arguments_of(call)) for call in choice.calls)
@@ -255,6 +273,10 @@ def _ended(reason: str | None = None, stop: str | None = None) -> dict[str, Any]
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text, "citations": None}
+
+
+def _thought(text: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": text, "signature": ""}
 
 
 def _tool_use(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +293,9 @@ def _usage(choice: Choice) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "inference_geo": None,
-        "output_tokens_details": None,
+        "output_tokens_details": {"thinking_tokens": choice.thought_tokens}
+        if choice.thinks
+        else None,
         "server_tool_use": None,
         "service_tier": None,
         "swarm": swarm_usage([choice]),

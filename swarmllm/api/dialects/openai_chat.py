@@ -24,6 +24,7 @@ from swarmllm.api.choice import (
     Entry,
     FinishDelta,
     TextDelta,
+    ThoughtDelta,
     trace_of,
 )
 from swarmllm.api.conversation import (
@@ -191,6 +192,9 @@ class ChatDialect:
             case TextDelta(text, entries):
                 told = {"logprobs": logprobs_of(entries)} if self._body.logprobs else {}
                 return self._chunk(choice, {"content": text}, **told, **trace)
+            case ThoughtDelta(text, entries):
+                told = {"logprobs": logprobs_of(entries)} if self._body.logprobs else {}
+                return self._chunk(choice, _thought(text), **told, **trace)
             case CallDelta(index, id, name):
                 function = {"name": name, "arguments": ""}
                 call = {"index": index, "id": id, "type": "function", "function": function}
@@ -236,6 +240,8 @@ class ChatDialect:
             "refusal": None,
             "annotations": [],
         }
+        if choice.thinking:
+            message |= _thought(choice.thinking)
         if choice.calls:
             message["tool_calls"] = [
                 {
@@ -251,6 +257,11 @@ class ChatDialect:
             "logprobs": logprobs_of(choice.entries) if self._body.logprobs else None,
             "finish_reason": choice.finish,
         }
+
+
+def _thought(text: str) -> dict[str, str]:
+    """The first of both names is DeepSeek's, which most clients read; vLLM now writes the other."""
+    return {"reasoning_content": text, "reasoning": text}
 
 
 def logprobs_of(entries: Sequence[Entry]) -> dict[str, Any]:

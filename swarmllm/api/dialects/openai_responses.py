@@ -17,6 +17,7 @@ from swarmllm.api.choice import (
     Delta,
     FinishDelta,
     TextDelta,
+    ThoughtDelta,
 )
 from swarmllm.api.conversation import (
     MESSAGES_MAX,
@@ -35,6 +36,8 @@ from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
 from swarmllm.core.values import USUAL_SAMPLING
 from swarmllm.runtime.service.record import Record
 
+# The items that are a text, with the beginning of the names of their events.
+_TEXTS: Final = {"message": "response.output_text", "reasoning": "response.reasoning_text"}
 _ROLES: Final = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
 
@@ -230,7 +233,9 @@ class ResponsesDialect:
         for delta in deltas:
             match delta:
                 case TextDelta(text, _) if text:
-                    found += self._say(text)
+                    found += self._say("message", text)
+                case ThoughtDelta(text, _):
+                    found += self._say("reasoning", text)
                 case TextDelta():
                     pass
                 case CallDelta(_, id, name):
@@ -239,18 +244,21 @@ class ResponsesDialect:
                 case ArgumentsDelta(_, text):
                     found += self._argue(text)
                 case FinishDelta(reason):
-                    if not self._items:
+                    status = "incomplete" if reason == "length" else "completed"
+                    if all(item["type"] == "reasoning" for item in self._items):
+                        found += self._close(status)
                         found += self._add(self._said("", "in_progress"))
-                    found += self._close("incomplete" if reason == "length" else "completed")
+                    found += self._close(status)
         return found
 
     def _add(self, item: dict[str, Any]) -> list[Sse]:
         self._items.append(item)
-        shown = item | ({"content": []} if item["type"] == "message" else {})
+        is_text = item["type"] in _TEXTS
+        shown = item | ({"content": []} if is_text else {})
         at = len(self._items) - 1
         found = [self._event("response.output_item.added", output_index=at, item=shown)]
-        if item["type"] == "message":
-            part = _part("")
+        if is_text:
+            part = item["content"][0] | {"text": ""}
             found.append(self._event("response.content_part.added", **self._at(), part=part))
         return found
 
@@ -258,16 +266,18 @@ class ResponsesDialect:
         """Where the last item stands."""
         item, at = self._items[-1], len(self._items) - 1
         found = {"item_id": item["id"], "output_index": at}
-        return found | ({"content_index": 0} if item["type"] == "message" else {})
+        return found | ({"content_index": 0} if item["type"] in _TEXTS else {})
 
-    def _say(self, text: str) -> list[Sse]:
+    def _say(self, kind: str, text: str) -> list[Sse]:
+        """A piece of a message, or of what comes before it."""
         found: list[Sse] = []
-        if not self._items or self._items[-1]["type"] != "message":
+        if not self._items or self._items[-1]["type"] != kind:
             found += self._close("completed")
-            found += self._add(self._said("", "in_progress"))
+            make = self._said if kind == "message" else self._thought
+            found += self._add(make("", "in_progress"))
         self._items[-1]["content"][0]["text"] += text
-        kind = "response.output_text.delta"
-        return [*found, self._event(kind, **self._at(), delta=text, logprobs=[])]
+        more: dict[str, Any] = {"logprobs": []} if kind == "message" else {}
+        return [*found, self._event(f"{_TEXTS[kind]}.delta", **self._at(), delta=text, **more)]
 
     def _argue(self, text: str) -> list[Sse]:
         self._items[-1]["arguments"] += text
@@ -280,10 +290,11 @@ class ResponsesDialect:
         item = self._items[-1]
         item["status"] = status
         found = []
-        if item["type"] == "message":
+        if item["type"] in _TEXTS:
             part = item["content"][0]
-            done = "response.output_text.done"
-            found.append(self._event(done, **self._at(), text=part["text"], logprobs=[]))
+            done = f"{_TEXTS[item['type']]}.done"
+            more: dict[str, Any] = {"logprobs": []} if item["type"] == "message" else {}
+            found.append(self._event(done, **self._at(), text=part["text"], **more))
             found.append(self._event("response.content_part.done", **self._at(), part=part))
         else:
             found.append(
@@ -313,6 +324,9 @@ class ResponsesDialect:
         choice = choices[0]
         status = _status(choice)
         items: list[dict[str, Any]] = []
+        if choice.thinking:
+            is_all = not (choice.text or choice.calls)
+            items.append(self._thought(choice.thinking, status if is_all else "completed"))
         if choice.text or not choice.calls:
             items.append(self._said(choice.text, status))
         items += (_call(call.id, call.name, call.arguments, status) for call in choice.calls)
@@ -325,6 +339,15 @@ class ResponsesDialect:
             "status": status,
             "role": "assistant",
             "content": [_part(text)],
+        }
+
+    def _thought(self, text: str, status: str) -> dict[str, Any]:
+        return {
+            "id": f"rs_{self._key}{len(self._items)}",
+            "type": "reasoning",
+            "status": status,
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": text}],
         }
 
     def _response(
@@ -404,6 +427,9 @@ def _usage(choice: Choice) -> dict[str, Any]:
         "input_tokens": choice.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": choice.tokens,
-        "output_tokens_details": {"reasoning_tokens": 0, "swarm": swarm_usage([choice])},
+        "output_tokens_details": {
+            "reasoning_tokens": choice.thought_tokens,
+            "swarm": swarm_usage([choice]),
+        },
         "total_tokens": choice.prompt_tokens + choice.tokens,
     }

@@ -31,6 +31,7 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.thinking import Thinking
 from swarmllm.core.values import MAX_TOKENS_USUAL, GenerateRequest, Only
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.core.wording import several
@@ -86,6 +87,7 @@ class Weighing:
     experts: tuple[Weighed, ...]
     known: int
     prompt_tokens: int
+    thinking: Thinking | None = None
 
 
 Part = Piece | Notice | Weighing
@@ -165,6 +167,8 @@ class Answer:
         self._settings = settings or Settings()
         self._stops: StopFilter | StopsBesideCalls = StopFilter(request.stop)
         self._decoder: Detokenizer | None = None
+        self._thinking: Thinking | None = None
+        self._spelled: Mapping[int, str] = {}  # Control tokens that are shown by their names.
         self._feed: AnswerFeed | None = None
         self._prompt_tokens = 0
         self._max_tokens = request.max_tokens
@@ -208,7 +212,7 @@ class Answer:
                     case Noticed(text=text):
                         return Notice(text)
                     case ExpertsWeighed(experts=experts, known=known):
-                        return Weighing(experts, known, self._prompt_tokens)
+                        return Weighing(experts, known, self._prompt_tokens, self._thinking)
                     case Ended():
                         return self._end(event)
                     case _:
@@ -292,6 +296,10 @@ class Answer:
         vocabulary = self._text.vocabulary
         chat = await self._text.encode_chat(self._request.messages)
         self._stops = StopFilter((*self._request.stop, *chat.stop))
+        grammar = self._request.grammar
+        if chat.thinking is not None and (grammar is None or grammar.kind == "tool_calls"):
+            self._thinking = chat.thinking
+            self._spelled = dict(chat.thinking.tokens)
         first = 1 if chat.ids[:1] == (vocabulary.bos,) else 0
         borders = [first, *(place for stretch in chat.own for place in stretch), len(chat.ids)]
         others = tuple((a, b) for a, b in list(pairwise(borders))[::2] if a < b)
@@ -355,7 +363,8 @@ class Answer:
         if chosen.index == 0:
             self._check_context()  # Experts may have been found only after the start.
         self._tally.count(chosen)
-        text = self._stops.push(self._decoder.push(chosen.token))
+        text = self._decoder.push(chosen.token) + self._spelled.get(chosen.token, "")
+        text = self._stops.push(text)
         if self._stops.found:
             self._driver.cancel(Cancelled(chosen.request, "stop"))
         elif self._feed.is_last:

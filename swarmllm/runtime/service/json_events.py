@@ -26,6 +26,7 @@ from swarmllm.core.governance.view import GovernanceView
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.settings.holder import SettingView
+from swarmllm.core.thinking import Thinking
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import ContextError, SwarmError
 from swarmllm.messages import PeerId
@@ -184,12 +185,14 @@ def part_record(part: Part) -> Record:
     """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke
     off."""
     match part:
-        case Weighing(experts=experts, known=known, prompt_tokens=prompt_tokens):
+        case Weighing(experts=experts, known=known, prompt_tokens=prompt_tokens, thinking=marks):
+            thinks: Record = {} if marks is None else {"thinking": _thinking(marks)}
             return record_of(
                 "weighed",
                 experts=[_weighed(expert) for expert in experts],
                 known=known,
                 prompt_tokens=prompt_tokens,
+                **thinks,
             )
         case Notice(text=text):
             return record_of("notice", text=text)
@@ -223,6 +226,11 @@ def _likeliest(data: bytes, likeliest: tuple[tuple[int, bytes, float], ...]) -> 
         for token, piece, logprob in likeliest
     ]
     return {"bytes": data.hex(), "likeliest": found}
+
+
+def _thinking(marks: Thinking) -> Record:
+    """The text of the tokens holds the marks, but for the opening one if `is_open`."""
+    return {"opening": marks.opening, "closing": marks.closing, "is_open": marks.is_open}
 
 
 def _weighed(expert: Weighed) -> Record:

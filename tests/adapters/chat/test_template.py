@@ -17,6 +17,7 @@ from swarmllm.adapters.chat.sandbox import Sandbox
 from swarmllm.adapters.chat.template import ChatTemplate, token_ranges
 from swarmllm.adapters.llama.llama_text import TEXT_BYTES_MAX
 from swarmllm.core.chat import ChatMessage
+from swarmllm.core.thinking import Thinking
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 from swarmllm.errors import LocalError, UsageError
 
@@ -202,9 +203,9 @@ def test_a_family_is_known_by_its_control_tokens() -> None:
 # --- ids ---------------------------------------------------------------------------------------
 
 
-def prompter(source: str, *, add_bos: bool) -> ChatPrompter:
+def prompter(source: str, *, add_bos: bool, names: tuple[str, ...] = NAMES) -> ChatPrompter:
     """Bytes are tokens, and so are the names."""
-    pieces = [bytes([i]) for i in range(256)] + [b""] * len(NAMES)
+    pieces = [bytes([i]) for i in range(256)] + [b""] * len(names)
     vocabulary = Vocabulary(
         fingerprint=bytes(32),
         bos=256,
@@ -222,12 +223,12 @@ def prompter(source: str, *, add_bos: bool) -> ChatPrompter:
         for span in spans:  # type: ignore[attr-defined]
             text = span.text
             while text:
-                name = next((n for n in NAMES if span.parse_special and text.startswith(n)), None)
-                ids += [256 + NAMES.index(name)] if name else list(text[0].encode())
+                name = next((n for n in names if span.parse_special and text.startswith(n)), None)
+                ids += [256 + names.index(name)] if name else list(text[0].encode())
                 text = text[len(name or text[0]) :]
         return ids
 
-    return ChatPrompter(vocabulary, encode, {256 + i: name for i, name in enumerate(NAMES)})
+    return ChatPrompter(vocabulary, encode, {256 + i: name for i, name in enumerate(names)})
 
 
 @pytest.mark.parametrize("source", [SMOLLM2, LLAMA3, MISTRAL, PLAIN])
@@ -246,6 +247,19 @@ def test_the_token_behind_a_turn_ends_an_answer() -> None:
     assert prompter(LLAMA3, add_bos=True).prompt(TALK).end_tokens == {260}
     assert prompter("", add_bos=True).prompt(TALK).end_tokens == {259}  # ChatML's, by its names.
     assert prompter(PLAIN, add_bos=True).prompt(TALK).end_tokens == frozenset()
+
+
+def test_thinking_is_known_by_the_template_or_by_control_tokens() -> None:
+    assert prompter(SMOLLM2, add_bos=True).prompt(TALK).thinking is None
+    found = prompter(QWEN3, add_bos=True).prompt(TALK).thinking
+    assert found == Thinking("<think>", "</think>")
+    begun = QWEN3.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+    found = prompter(begun, add_bos=True).prompt(TALK).thinking
+    assert found == Thinking("<think>", "</think>", is_open=True)
+    names = (*NAMES, "[THINK]", "[/THINK]")
+    found = prompter(MISTRAL, add_bos=True, names=names).prompt((USER,)).thinking
+    tokens = ((256 + len(NAMES), "[THINK]"), (257 + len(NAMES), "[/THINK]"))
+    assert found == Thinking("[THINK]", "[/THINK]", tokens=tokens)
 
 
 def test_token_ranges_lie_within_their_characters() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -114,9 +114,10 @@ class Puppet:
     async def call(
         self, op: str, params: Mapping[str, object] = NO_PARAMS
     ) -> AsyncIterator[AsyncIterator[Record]]:
-        yield self._records(op)
+        async with aclosing(self._records(op)) as records:
+            yield records
 
-    async def _records(self, op: str) -> AsyncIterator[Record]:
+    async def _records(self, op: str) -> AsyncGenerator[Record]:
         match op:
             case "events":
                 await trio.sleep_forever()

@@ -267,6 +267,30 @@ def test_hostile_tokens_of_many_experts_are_text_in_colours_that_all_can_read(
             assert visit.faults == []
 
 
+def test_what_a_model_thinks_is_folded_and_only_what_it_says_is_sent_again(
+    browser: Browser, stage: Stage
+) -> None:
+    end = {"reason": "eos", "tokens": 5, "prompt_tokens": 1, "failovers": 0, "seconds": 1.0}
+    end |= {"rounds": 5, "drafted": 0, "accepted": 0}
+    marks = {"opening": "<think>", "closing": "</think>", "is_open": False}
+    weighed = {"event": "weighed", "prompt_tokens": 1, "experts": [], "thinking": marks}
+    pieces = ["<thi", "nk>\n", f"why {HOSTILE}", "</think>", "so"]
+    tokens = [token(at, text, 2) for at, text in enumerate(pieces)]
+    stage.puppet.answer = [weighed, *tokens, {"event": "end", **end}]
+    with visiting(browser) as visit:
+        live(visit, stage.url)
+        ask(visit)
+        assert "5 tokens" in ended(visit)
+        page = visit.page
+        expect(page.locator(".tokens")).to_have_text("so")
+        expect(page.locator("p.thoughts")).to_be_hidden()
+        page.locator("#log summary").click()
+        expect(page.locator("p.thoughts")).to_contain_text("why")
+        assert page.locator("#log img, #log script").count() == 0
+        assert wrong_for_somebody(page) == []
+        assert visit.faults == []
+
+
 def test_an_answer_that_breaks_off_says_why_in_one_sentence(browser: Browser, stage: Stage) -> None:
     weighed = {"event": "weighed", "prompt_tokens": 1, "experts": []}
     end = {"event": "end", "reason": "halted", "error": "halted by key 0038d5ac"}

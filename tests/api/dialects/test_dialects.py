@@ -91,8 +91,13 @@ def test_a_body_with_anything_in_any_place_is_asked_for_or_refused(
             parse_request(question).check()
 
 
-def records(pieces: list[str], reason: str) -> list[Record]:
-    weighed = {"event": "weighed", "prompt_tokens": 3, "experts": []}
+THINKING = {"opening": "<think>", "closing": "</think>", "is_open": False}
+
+
+def records(pieces: list[str], reason: str, *, thinks: bool = False) -> list[Record]:
+    weighed: Record = {"event": "weighed", "prompt_tokens": 3, "experts": []}
+    if thinks:
+        weighed["thinking"] = THINKING
     tokens = [{"event": "token", "k": 1, "text": piece} for piece in pieces]
     more = {"prompt_tokens": 3, "tokens": len(pieces), "failovers": 0, "seconds": 1.5}
     more |= {"rounds": len(pieces), "drafted": 0, "accepted": 0}
@@ -110,14 +115,21 @@ def streamed(dialect: Dialect, choice: Choice, given: list[Record]) -> list[Any]
 PIECES = st.lists(st.text(st.sampled_from("ab <é🙂\n"), min_size=1, max_size=4), max_size=6)
 
 
-@given(PIECES, st.booleans(), st.sampled_from(["eos", "length"]), st.integers(1, 30))
+@given(
+    PIECES,
+    st.booleans(),
+    st.sampled_from(["", "<think>", "<think>\nI see\n</think>\n\n"]),
+    st.sampled_from(["eos", "length"]),
+    st.integers(1, 30),
+)
 def test_a_stream_adds_up_to_the_whole_reply(
-    pieces: list[str], calls: bool, reason: str, size: int
+    pieces: list[str], calls: bool, thought: str, reason: str, size: int
 ) -> None:
+    pieces = [thought[i : i + size] for i in range(0, len(thought), size)] + pieces
     if calls:
         text = opening("get") + '{"a":"}é"}' + CLOSING
         pieces = pieces + [text[i : i + size] for i in range(0, len(text), size)]
-    given_records = records(pieces, reason)
+    given_records = records(pieces, reason, thinks=bool(thought))
     for kind in (ChatDialect, ResponsesDialect, MessagesDialect):
         body = {"model": "swarm", **BODIES[kind], "stream": True}
         body.pop("stop", None)
@@ -126,6 +138,38 @@ def test_a_stream_adds_up_to_the_whole_reply(
         chunks = streamed(dialect, choice, given_records)
         whole = dialect.whole([choice])
         assert added(kind, chunks) == content(kind, whole)
+        assert thought_in(kind, chunks) == thoughts(kind, whole) == choice.thinking
+        if thought.endswith("\n"):
+            assert choice.thinking == "I see"
+        elif not thought:
+            assert choice.thinking == ""
+        assert choice.thought_tokens <= len(pieces)
+        assert bool(choice.thought_tokens) == bool(thought)
+
+
+def thought_in(kind: type[Any], chunks: list[Any]) -> str:
+    """The thinking of a stream."""
+    text = ""
+    for chunk in chunks:
+        if kind is ChatDialect and chunk != "[DONE]":
+            for one in chunk["choices"]:
+                text += one["delta"].get("reasoning_content", "")
+                assert one["delta"].get("reasoning") == one["delta"].get("reasoning_content")
+        elif kind is MessagesDialect and chunk["type"] == "content_block_delta":
+            text += chunk["delta"].get("thinking", "")
+        elif kind is ResponsesDialect and chunk["type"] == "response.reasoning_text.delta":
+            text += chunk["delta"]
+    return text
+
+
+def thoughts(kind: type[Any], whole: dict[str, Any]) -> str:
+    """The same of a whole reply."""
+    if kind is ChatDialect:
+        return str(whole["choices"][0]["message"].get("reasoning_content", ""))
+    if kind is MessagesDialect:
+        return "".join(one.get("thinking", "") for one in whole["content"])
+    found = [one for one in whole["output"] if one["type"] == "reasoning"]
+    return "".join(one["content"][0]["text"] for one in found)
 
 
 def added(kind: type[Any], chunks: list[Any]) -> tuple[str, list[str]]:
@@ -164,3 +208,29 @@ def content(kind: type[Any], whole: dict[str, Any]) -> tuple[str, list[str]]:
     said = [one["content"][0]["text"] for one in items if one["type"] == "message"]
     calls = [one["arguments"] for one in items if one["type"] == "function_call"]
     return "".join(said), [json.dumps(json.loads(one)) for one in calls]
+
+
+def test_a_client_that_wants_no_thinking_is_shown_none() -> None:
+    body = {"model": "swarm", "messages": HELLO, "max_tokens": 5, "stream": True}
+    dialect = MessagesDialect(body | {"thinking": {"type": "disabled"}}, HEAD)
+    choice = Choice(0, "1")
+    given_records = records(["<think>", "hm", "</think>", "so"], "eos", thinks=True)
+    chunks = streamed(dialect, choice, given_records)
+    assert thought_in(MessagesDialect, chunks) == ""
+    assert added(MessagesDialect, chunks) == ("so", [])
+    whole = dialect.whole([choice])
+    assert [one["type"] for one in whole["content"]] == ["text"]
+    assert whole["usage"]["output_tokens_details"] == {"thinking_tokens": 3}
+
+
+def test_tokens_of_the_thinking_are_counted_with_its_marks() -> None:
+    for pieces, count in (
+        (["<th", "ink>", "a", "</think>", "b"], 4),
+        (["\n", "<thin", "g"], 0),
+        (["a", "<think>"], 0),
+        (["<think>", "a"], 2),
+    ):
+        choice = Choice(0, "1")
+        for record in records(pieces, "eos", thinks=True):
+            choice.push(record)
+        assert choice.thought_tokens == count, pieces

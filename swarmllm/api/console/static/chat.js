@@ -75,10 +75,15 @@ class Answer {
   push(chunk) {
     const [choice] = chunk.choices;
     const text = choice?.delta?.content ?? "";
+    const thought = choice?.delta?.reasoning_content ?? "";
     if (chunk.swarm) {
       this.rounds.push(chunk.swarm);
       this.count += 1;
       this.note(chunk.swarm);
+    }
+    if (thought) {
+      this.think(thought);
+      this.rounds = [];
     }
     if (text) {
       this.text += text;
@@ -91,6 +96,14 @@ class Answer {
       this.tokens.append(span);
     }
     if (choice?.finish_reason) this.finish = choice.finish_reason;
+  }
+
+  think(text) {
+    if (!this.thoughts) {
+      this.thoughts = make("p", { className: "thoughts" });
+      this.item.prepend(make("details", {}, make("summary", { textContent: "What it thought first" }), this.thoughts));
+    }
+    this.thoughts.append(visible(text));
   }
 
   note(round) {
