@@ -19,6 +19,7 @@ from swarmllm.sims.study import Curves, Study, find, questions
 
 SMALL: dict[str, dict[str, Any]] = {
     "agent": {"fault": "no_hedge_few", "validations": 0, "fresh": 2},
+    "audits": {"audits": 5},
     "gossip": {"nodes": 60},
     "halt": {"nodes": 60},
     "half_dies": {"experts": 6, "askers": 1, "answers": 2, "tokens": 12},

@@ -217,6 +217,7 @@ class Audits(Part):
                 self._purse.earn(len(tokens))
                 self._sessions.asked(peer, message)
             case Close(session=session):
+                self._findings.used()
                 told, over = self._sessions.closing(peer, session, now)
                 self._begin(over, now)
                 return told

@@ -53,11 +53,16 @@ class Findings:
         self.history: deque[Audit] = deque(maxlen=HISTORY_MAX)
         self._saved_version = reputation.version
         self._saved_at = -math.inf
+        self._is_used = False
 
     def next_deadline(self) -> float:
         """When there is something to save."""
-        is_same = self._reputation.version == self._saved_version
+        is_same = self._reputation.version == self._saved_version and not self._is_used
         return math.inf if is_same else self._saved_at + SAVE_EVERY_S
+
+    def used(self) -> None:
+        """An expert's part in an answer is over, so its track record has changed as well."""
+        self._is_used = True
 
     def accounts(self, now_s: float) -> tuple[tuple[Key, Account, float], ...]:
         return tuple(
@@ -70,7 +75,7 @@ class Findings:
         if now < self.next_deadline():
             return ()
         self._saved_version, self._saved_at = self._reputation.version, now
-        self._track_records.changed()
+        self._is_used = False
         return [
             Save(ACCOUNTS, self._reputation.packed()),
             Save(RECORDS, pack(self._track_records, now_s)),

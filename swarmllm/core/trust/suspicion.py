@@ -25,9 +25,9 @@ POSITIONS: Final = 10
 # Total variation: honest back ends differ by 0.007 to 0.014 in the mean, and by 0.041 at most.
 SAME_VARIATION: Final = 0.02
 OTHER_VARIATION: Final = 0.1
-# Mean |difference of log-probabilities| of the likeliest 20.
-SAME_NATS: Final = 0.08
-OTHER_NATS: Final = 0.4
+# Mean |difference of log-probabilities| of the likeliest 20: 0.03 in the mean, 0.08 at most.
+SAME_NATS: Final = 0.05
+OTHER_NATS: Final = 0.3
 STEP_MAX_NATS: Final = 5.0
 ALARM_NATS: Final = math.log(1e8)
 """A false alarm in 100 million positions, or 10 million audits: under 1e-4 for an expert that is

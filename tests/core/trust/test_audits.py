@@ -1,0 +1,284 @@
+"""The machine of audits, step by step: when it asks, whom, and what it does where nothing comes
+back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from swarmllm.core.effects import AppendToLedger, RunScore, Save, Send
+from swarmllm.core.facts import (
+    AnswerEnded,
+    ExpertReplied,
+    ExpertTold,
+    Fact,
+    PeerGone,
+    TokensForbidden,
+)
+from swarmllm.core.inputs import Asked, Input, Received, Scored, TimerFired
+from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, WAIT_S, Audits, Surroundings
+from swarmllm.core.trust.case import Verdict
+from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
+from swarmllm.core.trust.keeping import RECORDS
+from swarmllm.core.trust.purse import FIRST
+from swarmllm.core.trust.sessions import SIGN_S
+from swarmllm.core.trust.transcript import Chain, begin
+from swarmllm.core.values import GenerateRequest
+from swarmllm.messages import (
+    Busy,
+    CapacityRecord,
+    Close,
+    Open,
+    PeerId,
+    Score,
+    Scores,
+    SessionRecord,
+    SessionSigned,
+    SignSession,
+)
+from swarmllm.testing.sealing import MemoSessions
+from swarmllm.wire.ext import SIGNS_SESSIONS, addition
+from tests.core.trust.test_transcript import DIGEST, WORDS, listed
+
+OWN, EXPERT, SECOND, THIRD = map(PeerId, ("own", "expert", "second", "third"))
+VOCAB = bytes(32)
+
+
+def record_of(ext: bytes) -> CapacityRecord:
+    return CapacityRecord(
+        *(1, 1, "m", DIGEST, VOCAB, 1, 4096, 16, 0, 4, 4, (), (), bytes(8)),
+        ext,
+    )
+
+
+SIGNS = record_of(addition(SIGNS_SESSIONS, b""))
+
+
+@dataclass
+class Bench:
+    """One requester's audits; `model` is what an expert's lists are of."""
+
+    holders: dict[PeerId, CapacityRecord] = field(
+        default_factory=lambda: dict.fromkeys((EXPERT, SECOND, THIRD), SIGNS)
+    )
+    now: float = 100.0
+    sessions: MemoSessions = field(default_factory=MemoSessions)
+    chains: dict[int, Chain] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        around = Surroundings(
+            OWN, lambda _: sorted(self.holders.items()), lambda: bytes(8), lambda _, __: True
+        )
+        trust = self.sessions.trust(OWN, random.Random(1), 1e9)
+        self.reputation = trust.reputation
+        self.part = Audits(trust, around)
+
+    def hears(self, event: Input | Fact) -> list[Any]:
+        return [one for one in self.part.handle(event, self.now) if not isinstance(one, Save)]
+
+    def tick(self, seconds: float) -> list[Any]:
+        self.now += seconds
+        return self.hears(TimerFired())
+
+    def opens(self, session: int = 7) -> None:
+        opened = Open(session, DIGEST, VOCAB, bytes(8))
+        assert self.hears(ExpertTold(EXPERT, opened)) == []
+        self.chains[session] = Chain(DIGEST, begin(session, DIGEST))
+
+    def round(self, base: int, model: int = 1, session: int = 7) -> None:
+        score = Score(session, base, 0, base, bytes(8), (base,), (0,), (), WORDS, 0, bytes(8))
+        lists = (listed(1000 * model + base + 1),)
+        scores = Scores(session, base, 0, lists, b"", 5, 6, bytes(8))
+        assert self.hears(ExpertTold(EXPERT, score)) == []
+        assert self.hears(ExpertReplied(EXPERT, scores)) == []
+        self.chains[session].add(score, scores)
+
+    def answers(self, model: int = 1, rounds: int = 12) -> list[Any]:
+        """A whole session; what the machine does at its end."""
+        self.opens()
+        for base in range(rounds):
+            self.round(base, model)
+        return self.hears(ExpertTold(EXPERT, Close(7)))
+
+    def signs(self) -> list[Any]:
+        chain = self.chains[7]
+        record = SessionRecord(7, DIGEST, chain.rounds, chain.link)
+        sealed = self.sessions.seal(EXPERT, record)
+        return self.hears(Received(EXPERT, SessionSigned(7, sealed), 200))
+
+    def asked(self, told: list[Any]) -> tuple[PeerId, Score]:
+        """Who is asked to look, and what."""
+        match told:
+            case [*_, Send(peer=peer, message=Open()), Send(message=Score() as score)]:
+                return peer, score
+            case [*_, RunScore(request=score)]:
+                return OWN, score
+            case _:
+                raise AssertionError(told)
+
+    def looks(self, by: PeerId, score: Score, model: int = 1) -> list[Any]:
+        lists = tuple(listed(1000 * model + index + 1) for index in score.answer)
+        scores = Scores(score.session, score.round, 0, lists, b"", 1, 1, bytes(8))
+        return self.hears(ExpertReplied(by, scores))
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [one.verdict for one in self.part.view(self.now).audits]
+
+
+def test_nothing_is_drawn_before_the_expert_has_signed() -> None:  # EXPERT-19
+    bench = Bench()
+    assert bench.answers() == [Send(EXPERT, SignSession(7))]
+    by, score = bench.asked(bench.signs())
+    assert by in {SECOND, THIRD}
+    assert len(score.answer) == 10
+    assert score.tokens == tuple(range(score.answer[-1] + 1))
+    assert score.session >= FIRST_SESSION
+    assert bench.looks(by, score) == [Send(by, Close(score.session))]
+    assert bench.verdicts == [Verdict.AGREED]
+    assert bench.part.view(bench.now).audits[0].is_signed
+
+
+def test_an_expert_that_never_signs_is_audited_after_a_while() -> None:
+    bench = Bench()
+    bench.answers()
+    assert bench.tick(SIGN_S - 0.1) == []
+    by, score = bench.asked(bench.tick(0.2))
+    bench.looks(by, score)
+    assert bench.verdicts == [Verdict.AGREED]
+    assert bench.reputation.of(EXPERT, DIGEST, 1e9 + bench.now).unsigned > 0.9
+
+
+def test_one_whose_record_does_not_say_that_it_signs_is_not_asked_to() -> None:  # EXPERT-17
+    bench = Bench()
+    bench.holders[EXPERT] = record_of(b"")
+    by, score = bench.asked(bench.answers())
+    bench.looks(by, score)
+    assert bench.verdicts == [Verdict.AGREED]
+
+
+def test_a_third_is_asked_where_two_differ_and_its_word_excludes() -> None:
+    bench = Bench()
+    bench.answers(model=2)
+    by, score = bench.asked(bench.signs())
+    other, again = bench.asked(bench.looks(by, score))
+    assert {by, other} == {SECOND, THIRD}
+    assert again.tokens == score.tokens
+    assert again.answer == score.answer
+    told = bench.looks(other, again)
+    assert any(isinstance(one, AppendToLedger) for one in told)
+    assert bench.verdicts == [Verdict.DIFFERED]
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
+    assert bench.part.trust(by, DIGEST, bench.now) > 0
+
+
+def test_without_a_third_both_are_in_dispute() -> None:
+    bench = Bench()
+    del bench.holders[THIRD]
+    bench.answers(model=2)
+    by, score = bench.asked(bench.signs())
+    bench.looks(by, score)
+    assert bench.verdicts == [Verdict.DISPUTED]
+    for peer in (EXPERT, SECOND):
+        assert bench.part.standing(peer, DIGEST, bench.now).word == "in dispute"
+        assert bench.part.trust(peer, DIGEST, bench.now) > 0
+
+
+def test_our_own_engine_comes_first_and_is_believed_alone() -> None:
+    bench = Bench()
+    bench.holders[OWN] = SIGNS
+    bench.answers(model=2)
+    (run,) = bench.signs()
+    assert isinstance(run, RunScore)
+    lists = tuple(listed(1000 + index + 1) for index in run.request.answer)
+    scores = Scores(run.request.session, 0, 0, lists, b"", 1, 1, bytes(8))
+    bench.hears(Scored(run.order, scores))
+    assert bench.verdicts == [Verdict.DIFFERED]
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
+
+
+@pytest.mark.parametrize("how", ["busy", "silent", "gone"])
+def test_a_holder_that_does_not_answer_is_replaced_and_a_case_ends(how: str) -> None:
+    bench = Bench()
+    bench.answers()
+    told = bench.signs()
+    seen: list[PeerId] = []
+    for _ in range(2):
+        by, score = bench.asked(told)
+        seen.append(by)
+        match how:
+            case "busy":
+                told = bench.hears(ExpertReplied(by, Busy(score.session, 0, 50)))
+            case "silent":
+                told = bench.tick(REPLY_S + 0.1)
+            case _:
+                told = bench.hears(PeerGone(by, "gone"))
+    assert sorted(seen) == [SECOND, THIRD]
+    assert bench.verdicts == []
+    assert bench.part.next_deadline() > bench.now
+
+
+def test_no_audit_begins_while_an_answer_is_written_unless_it_waits_for_too_long() -> None:
+    bench = Bench()
+    bench.hears(Asked(3, GenerateRequest((1,))))
+    bench.answers()
+    assert bench.signs() == []
+    assert bench.part.next_deadline() <= bench.now + WAIT_S
+    bench.asked(bench.hears(AnswerEnded(True, 1, 0, 3)))
+    busy = Bench()
+    busy.hears(Asked(3, GenerateRequest((1,))))
+    busy.answers()
+    assert busy.signs() == []
+    busy.asked(busy.tick(WAIT_S + 0.1))
+
+
+def test_audits_cost_no_more_than_their_share() -> None:
+    bench = Bench()
+    for number in range(2000):
+        bench.reputation.disputed(EXPERT, DIGEST, 1e9)  # So all sessions are audited.
+        bench.answers()
+        told = bench.signs()
+        if told:
+            by, score = bench.asked(told)
+            bench.looks(by, score)
+        view = bench.part.view(bench.now)
+        assert view.spent <= FIRST + 0.1 * view.earned, number
+    assert view.spent > FIRST
+
+
+def test_a_halt_ends_everything() -> None:
+    bench = Bench()
+    bench.answers()
+    by, score = bench.asked(bench.signs())
+    bench.hears(TokensForbidden(("stop",), by_order=True))
+    assert bench.looks(by, score) == []
+    assert bench.verdicts == []
+
+
+def test_a_reply_to_another_question_is_no_part_of_the_session() -> None:
+    bench = Bench()
+    bench.opens()
+    bench.round(0)
+    stray = Scores(7, 99, 0, (listed(5),), b"", 1, 1, bytes(8))
+    bench.hears(ExpertReplied(EXPERT, stray))
+    bench.hears(ExpertReplied(EXPERT, replace(stray, session=8)))
+    bench.hears(ExpertTold(EXPERT, Close(7)))
+    by, score = bench.asked(bench.signs())
+    bench.looks(by, score)
+    assert bench.part.view(bench.now).audits[0].is_signed
+
+
+def test_what_was_found_is_saved_once_a_minute_at_most() -> None:
+    bench = Bench()
+    saved = []
+    for _ in range(30):
+        for event in (ExpertTold(EXPERT, Open(7, DIGEST, VOCAB, bytes(8))), TimerFired()):
+            told = bench.part.handle(event, bench.now)
+            saved += [one.key for one in told if isinstance(one, Save)]
+        bench.hears(ExpertTold(EXPERT, Close(7)))
+        bench.now += 10.0
+    assert saved.count(ACCOUNTS) == saved.count(RECORDS)
+    assert 4 <= saved.count(ACCOUNTS) <= 300 / SAVE_EVERY_S + 1
