@@ -45,6 +45,7 @@ PRIOR_TRIES: Final = 3.0
 SURE: Final = (0.15, 0.35, 0.6, 0.85)
 # ... with what is believed of each before it was tried.
 BELIEFS: Final = (0.25, 0.45, 0.6, 0.75, 0.9)
+ALL_BELIEF: Final = 0.6  # Of all of them.
 # The same for look-ups, by how many tokens were the same.
 MATCHED: Final = (4, 6)
 LOOKUP_BELIEFS: Final = (0.4, 0.6, 0.8)
@@ -114,6 +115,10 @@ class Speculation:
             "lookup": _believed(LOOKUP_BELIEFS),
             "remote": _believed(BELIEFS),
         }
+        # The same of all classes together: in those that never come up only beliefs are left.
+        self._all: dict[Drafter, Odds] = {
+            drafter: Odds(PRIOR_TRIES * ALL_BELIEF, PRIOR_TRIES) for drafter in self._odds
+        }
         # Seconds of one more token of a draft.
         self._steps: dict[Drafter, Mean] = {"local": Mean(), "lookup": Mean(), "remote": Mean()}
         self._wait = Mean()
@@ -167,7 +172,7 @@ class Speculation:
     def usual(self, drafter: Drafter, before: float = 1.0) -> tuple[float, int]:
         """What a draft of this drafter is expected to be: accepted tokens, and tokens. `before`:
         the probability that all is accepted which stands before it."""
-        share = self._share(drafter)
+        share = self._all[drafter].share
         expected, reached, count = 0.0, before * share, 0
         while self.is_worth(drafter, reached, count + 1, expected):
             expected, reached, count = expected + reached, reached * share, count + 1
@@ -181,13 +186,8 @@ class Speculation:
             return 0, 0.0
         if not self._steps["remote"].value:
             self._steps["remote"].learn(step_s)
-        _, count = self.usual("remote", self._share("remote") ** (guesses + 1))
+        _, count = self.usual("remote", self._all["remote"].share ** (guesses + 1))
         return count, count * max(step_s, self._steps["remote"].value)
-
-    def _share(self, drafter: Drafter) -> float:
-        """Of its tokens of all classes, how many were accepted of late."""
-        odds = self._odds[drafter]
-        return sum(one.hits for one in odds) / sum(one.tries for one in odds)
 
     # --- learning -------------------------------------------------------------------------------
 
@@ -209,11 +209,10 @@ class Speculation:
         """Of the drafted tokens with these measures the first `accepted` were; the one behind them
         was rejected, unless the text was cut there for another reason."""
         self.tried(drafter)
-        for measure in measures[:accepted]:
-            self._odds[drafter][_class(drafter, measure)].learn(accepted=True)
-        if accepted < len(measures) and not is_cut:
-            measure = measures[accepted]
-            self._odds[drafter][_class(drafter, measure)].learn(accepted=False)
+        seen = accepted + (accepted < len(measures) and not is_cut)
+        for place, measure in enumerate(measures[:seen]):
+            for odds in (self._odds[drafter][_class(drafter, measure)], self._all[drafter]):
+                odds.learn(accepted=place < accepted)
 
     def finished(
         self, tokens: int, drafted: int, wait_s: float, draft_s: float, drafter: Drafter | None

@@ -273,6 +273,15 @@ def test_without_a_measured_round_nothing_is_drafted() -> None:
     assert not Speculation().is_worth("local", 1.0, 1, 0.0)
 
 
+def test_a_drafter_that_is_always_wrong_is_not_believed_for_what_it_never_was() -> None:
+    """All of its tokens fall into one class, and of the others nothing is known."""
+    known = trained(0.003, 0.2, 0.0)
+    assert known.ahead(0, 0.003)[0] > 0
+    for _ in range(60):
+        known.verified("remote", [0.1], 0, is_cut=False)
+    assert known.ahead(0, 0.003)[0] == 0
+
+
 @given(st.floats(0.05, 0.95))
 def test_what_an_emitted_token_costs_in_bytes_is_bounded(share: float) -> None:
     known, size = trained(0.0001, 10.0, 0.5, 800), 800
