@@ -9,6 +9,7 @@ from typing import Literal
 from swarmllm.core.agent.cycle import Event as AgentEvent
 from swarmllm.core.agent.tasks import Order as TaskOrder
 from swarmllm.core.ledger.entry import LedgerKind
+from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard
 from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
 from swarmllm.messages.declare import HALT
@@ -361,6 +362,15 @@ class TaskSubmitted:
     unix_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptOffered:
+    """This node's user wants another holder to look at a signed session of a receipt, which was
+    read and found good. What comes of it stands under this number."""
+
+    number: int
+    signed: Signed
+
+
 AgentInput = AgentDone | CycleWanted | TaskSubmitted
 PartInput = (
     TokenizerSought
@@ -369,6 +379,7 @@ PartInput = (
     | LedgerInput
     | Committed
     | ReportOffered
+    | ReceiptOffered
     | AgentInput
 )
 """What only a part of the node wants."""

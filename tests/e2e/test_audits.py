@@ -58,6 +58,12 @@ def receipt_of_all(home: Path, asker: NodeProcess, model: Path, liar: str) -> No
     verdicts = {one["peer"]: one["verdict"] for one in found.records()}
     assert verdicts.pop(liar) == "differs"
     assert set(verdicts.values()) == {"agrees"}
+    asked = run(home, "verify", file, "--ask", "--json", *words[:2])
+    assert asked.code == 1
+    assert liar in asked.sentence()
+    verdicts = {one["peer"]: one["verdict"] for one in asked.records()}
+    assert verdicts.pop(liar) == "differed"
+    assert set(verdicts.values()) == {"agreed"}
     data = bytearray(Path(file).read_bytes())
     data[len(data) // 2] ^= 1
     (home / "spoilt").write_bytes(data)

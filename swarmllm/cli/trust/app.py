@@ -39,6 +39,14 @@ def verify(
             help="Compare with this model, as for join; its sessions are scored again here.",
         ),
     ] = None,
+    ask: Annotated[
+        bool,
+        typer.Option(
+            "--ask",
+            help="Have the node that runs here ask other holders of each model. They see the text.",
+        ),
+    ] = False,
+    data_dir: o.DataDir = None,
     cache_dir: o.CacheDir = None,
     threads: o.Threads = None,
     json: o.Json = False,
@@ -47,8 +55,14 @@ def verify(
 
     def body() -> int:
         from swarmllm.cli.settings import config_of
+        from swarmllm.cli.trust.receipts import ask_holders
         from swarmllm.cli.trust.receipts import verify as run
+        from swarmllm.errors import UsageError
 
+        if ask and model is not None:
+            raise UsageError("--ask and --model are two ways to compare; give one of them")
+        if ask:
+            return ask_holders(config_of(data_dir=data_dir), receipts, as_json=json)
         given = {"model": model} if model is not None else {}
         config = config_of(cache_dir=cache_dir, threads=threads, **given)
         return run(config, receipts, is_compared=model is not None, as_json=json)

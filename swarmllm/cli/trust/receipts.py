@@ -19,7 +19,13 @@ from swarmllm.cli.client import NodeClient
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.generate import Keep
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import answer, notice, print_record, short_peer
+from swarmllm.cli.output import (
+    answer,
+    notice,
+    print_record,
+    print_record_async,
+    short_peer,
+)
 from swarmllm.cli.screen import Line
 from swarmllm.core.trust.comparison import Difference, compare, mean
 from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradictions, read
@@ -39,6 +45,7 @@ from swarmllm.messages import (
     SessionRecord,
 )
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.local_api.client import asking
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 from swarmllm.runtime.service.json_events import record_of
 from swarmllm.runtime.service.record import Record
@@ -153,6 +160,48 @@ def verify(config: Config, files: Sequence[str], *, is_compared: bool, as_json: 
             f" {wrong[0].signed.record.model_digest.hex()[:12]}"
         )
     return OK
+
+
+def ask_holders(config: Config, files: Sequence[str], *, as_json: bool) -> int:
+    """The same with other holders of the models, through the node that runs here. LocalError if
+    they speak against an expert."""
+    texts = []
+    for path in map(user_path, files):
+        _read(path)  # What proves nothing is asked of nobody.
+        texts.append(read_bounded(path, RECEIPT_BYTES_MAX, WHAT).decode())
+    found: list[Record] = []
+
+    async def body() -> int:
+        for text in texts:
+            async with asking(config.data_dir, "verify", receipt=text) as records:
+                async for record in records:
+                    found.append(record)
+                    if as_json:
+                        await print_record_async(record)
+                    else:
+                        answer().print(Line(_opinion(record)))
+        return OK
+
+    run(body)
+    for record in found:
+        if record["against"] == record["peer"]:
+            raise LocalError(
+                f"{record['peer']} has signed lists that are not those of the model"
+                f" {record['digest'][:12]}, as {len(record['by'])} others say"
+            )
+    return OK
+
+
+def _opinion(record: Record) -> str:
+    signed = f"{short_peer(record['peer'])} signed {record['rounds']} replies"
+    model = record["digest"][:12]
+    if not record["by"]:
+        return f"{signed} of the model {model}; nobody else who has it could be asked."
+    by = ", ".join(map(short_peer, record["by"]))
+    return (
+        f"{signed} of the model {model}: {record['verdict']}, as {by} answered; total variation"
+        f" {record['variation']:.3f} at {record['positions']} positions."
+    )
 
 
 def _read(path: Path) -> tuple[Signed, ...]:

@@ -28,17 +28,18 @@ from swarmllm.core.facts import (
     PeerGone,
     TokensForbidden,
 )
-from swarmllm.core.inputs import Asked, Input, Received, Scored, TimerFired
+from swarmllm.core.inputs import Asked, Input, ReceiptOffered, Received, Scored, TimerFired
 from swarmllm.core.part import Part, Told
-from swarmllm.core.trust.case import Case, Finding, draw
+from swarmllm.core.trust.case import Case, Finding, Verdict, draw
 from swarmllm.core.trust.findings import Audit, Findings
 from swarmllm.core.trust.purse import Purse
-from swarmllm.core.trust.receipts import Receipts
+from swarmllm.core.trust.receipt import Signed
+from swarmllm.core.trust.receipts import Opinions, Receipts
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
 from swarmllm.core.trust.standing import Standing, standing_of
 from swarmllm.core.trust.track_record import TrackRecords
-from swarmllm.core.trust.transcript import replay
+from swarmllm.core.trust.transcript import Transcript, replay
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -94,7 +95,8 @@ class Trust:
 class TrustView:
     """`accounts` by expert and model, `trust` what each word counts; `audits` oldest first. Of
     what experts computed for this node, `earned` tokens were for answers and `spent` for
-    audits. `receipts`: of the last answers for which one was wanted."""
+    audits. `receipts`: of the last answers for which one was wanted; `opinions`: what came
+    of receipts that were looked at."""
 
     now_s: float
     accounts: tuple[tuple[Key, Account, float], ...]
@@ -102,6 +104,7 @@ class TrustView:
     earned: int
     spent: int
     receipts: Receipts
+    opinions: Opinions
 
 
 @dataclass(slots=True)
@@ -118,12 +121,14 @@ class Waiting:
     order: int = 0
     tried: set[PeerId] = field(default_factory=set)
     tokens: int = 0
+    opinion: int = 0
+    """The number under which its outcome is wanted, and nothing else comes of it; 0: an audit."""
 
 
 class Audits(Part):
     inputs = (
         *(ExpertTold, ExpertReplied, SessionSigned, Scored),
-        *(Asked, AnswerEnded, PeerGone, TokensForbidden),
+        *(Asked, AnswerEnded, PeerGone, TokensForbidden, ReceiptOffered),
     )
 
     def __init__(
@@ -138,7 +143,8 @@ class Audits(Part):
         self._waiting: deque[Waiting] = deque()
         self._current: Waiting | None = None
         self._purse = Purse()
-        self._receipts = Receipts(self._sessions.open_for)
+        self._receipts = Receipts(self._sessions.open_for, trust.unseal)
+        self._opinions = Opinions()
         self._answers: set[int] = set()
         self._next_session = FIRST_SESSION + self._rng.randrange(FIRST_SESSION)
         self._next_order = FIRST_ORDER
@@ -161,6 +167,11 @@ class Audits(Part):
                 current = self._current
                 if current is not None and current.order == order:
                     return self._looked_at(self._around.own, reply, now)
+            case ReceiptOffered(number=number, signed=signed):
+                if (waiting := _brought(number, signed, self._around, self._rng, now)) is None:
+                    self._opinions.keep(number, Finding(Verdict.NOBODY))
+                else:
+                    self._waiting.appendleft(waiting)
             case Asked(request=request):
                 self._answers.add(request)
             case AnswerEnded(request=request):
@@ -194,7 +205,8 @@ class Audits(Part):
         now_s, purse = self._unix_s(now), self._purse
         audits = tuple(self._findings.history)
         accounts, receipts = self._findings.accounts(now_s), self._receipts
-        return TrustView(now_s, accounts, audits, purse.earned, purse.spent, receipts)
+        tokens = purse.earned, purse.spent
+        return TrustView(now_s, accounts, audits, *tokens, receipts, self._opinions)
 
     def trust(self, peer: PeerId, digest: bytes, now: float) -> float:
         """What its word counts now, as a factor; 0: it is excluded."""
@@ -263,7 +275,11 @@ class Audits(Part):
         """The next holder; without one the case ends with what there is."""
         able = [peer for peer in self._able(waiting, now) if peer not in waiting.tried]
         size = len(waiting.text)
-        if not able or len(waiting.tried) >= TRIES_MAX or not self._purse.pay(size):
+        if (
+            not able
+            or len(waiting.tried) >= TRIES_MAX
+            or not (waiting.opinion or self._purse.pay(size))
+        ):
             return self._ended(waiting, waiting.case.without_third(), now)
         own = self._around.own
         near = [peer for peer in able if peer in waiting.session.partners]
@@ -348,6 +364,9 @@ class Audits(Part):
 
     def _ended(self, waiting: Waiting, finding: Finding, now: float) -> Told:
         self._current = None
+        if waiting.opinion:
+            self._opinions.keep(waiting.opinion, finding)
+            return ()
         count, tokens = len(waiting.case.said), waiting.tokens
         return self._findings.ended(waiting.session, finding, count, tokens, self._unix_s(now))
 
@@ -363,3 +382,20 @@ def _lists(waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
         )
     most = max(one.entries_max for one in said)
     return tuple(decode_list(data, most, VOCABULARY_MAX) for data in reply.lists)
+
+
+def _brought(
+    number: int, signed: Signed, around: Surroundings, rng: random.Random, now: float
+) -> Waiting | None:
+    """A session of a receipt, to be looked at now. Whoever brings it has chosen it, so it changes
+    nothing that this node thinks of its expert. None: nobody has the model."""
+    said, record = draw(signed.found, rng), signed.record
+    known = [r for _, r in around.holders(now) if r.model_digest == record.model_digest]
+    if not known or not said:
+        return None
+    opened = Open(0, record.model_digest, known[0].vocab_fingerprint, around.digest())
+    transcript = Transcript(record.session, record.model_digest)
+    session = Ongoing(signed.peer, transcript, opened, known[0])
+    case = Case(signed.peer, said, around.own)
+    text = signed.found.text[: said[-1].length]
+    return Waiting(case, text, session, now - WAIT_S, opinion=number)

@@ -6,6 +6,7 @@ parts are put together is in `assembly`. `service` puts it to clients as questio
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,11 +18,12 @@ import trio
 from swarmllm.core.chat import ChatMessage, check_messages
 from swarmllm.core.events import LifeEvent
 from swarmllm.core.grammar import GrammarSource
-from swarmllm.core.inputs import OwnerStops
+from swarmllm.core.inputs import OwnerStops, ReceiptOffered
 from swarmllm.core.metrics.observer import Observer, Sample
 from swarmllm.core.metrics.state import Counted, state_samples
 from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
+from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.values import ALL, Only
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
@@ -87,6 +89,7 @@ class LocalNode:
         self._clock = clock
         self._began_at = clock()
         self._stop = trio.Event()
+        self._receipts = itertools.count(1)
 
     # --- text -------------------------------------------------------------------------------------
 
@@ -207,6 +210,12 @@ class LocalNode:
     def experts(self) -> tuple[ExpertView, ...]:
         """Every expert with our vocabulary that is known to be alive, our own included."""
         return self.view().experts
+
+    async def bring_receipt(self, signed: Signed) -> int:
+        """Have other holders look at a signed session; the number of what comes of it."""
+        number = next(self._receipts)
+        await self._driver.feed(ReceiptOffered(number, signed))
+        return number
 
     def metrics(self) -> list[Sample]:
         """What this node has counted so far, and how it is now; `core.metrics.table` says what each

@@ -130,6 +130,7 @@ class Service:
             "experts": self._experts,
             "audits": lambda _, __: trust_fields.answer(self.node),
             "receipt": lambda params, _: trust_fields.receipt(self.wait_started, params),
+            "verify": lambda params, _: trust_fields.verify(self.wait_started, params),
             "settings": self._show_settings,
             "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,

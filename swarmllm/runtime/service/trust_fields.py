@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from swarmllm.core.peers.view import ExpertView, NodeView
-from swarmllm.core.trust.audits import TrustView
-from swarmllm.core.trust.comparison import Difference
+from swarmllm.core.trust.audits import REPLY_S, TrustView
+from swarmllm.core.trust.case import Finding, Verdict
+from swarmllm.core.trust.comparison import Difference, mean
 from swarmllm.core.trust.findings import Audit
+from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.reputation import Account, Key
 from swarmllm.core.trust.sessions import SIGN_S
 from swarmllm.core.trust.standing import described
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.runtime.service.record import Record
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SIGNED_WITHIN_S: Final = SIGN_S + 2.0
 LOOK_EVERY_S: Final = 0.05
+OPINION_WITHIN_S: Final = 5 * REPLY_S  # Four holders at most are asked.
 
 
 async def answer(node: LocalNode | None) -> AsyncGenerator[Record]:
@@ -52,6 +55,48 @@ async def receipt(
             " `swarmllm experts` shows who could"
         )
     yield {"event": "receipt", "time": round(time.time(), 3), "receipt": data.decode()}
+
+
+async def verify(
+    wait_started: Callable[[], Awaitable[LocalNode]], params: Mapping[str, object]
+) -> AsyncGenerator[Record]:
+    """What other holders of their models say of the signed sessions of a receipt, one record
+    each. LocalError for what is no receipt."""
+    text = params.get("receipt")
+    if not isinstance(text, str) or len(params) != 1:
+        raise UsageError("verify takes the field 'receipt', the text of one")
+    node = await wait_started()
+    trust = _trust_in(node)
+    if trust is None:
+        raise LocalError("this node audits nobody; ask one that `swarmllm join` started")
+    try:
+        signed = await trio.to_thread.run_sync(trust.receipts.read, text.encode())
+    except RemoteError as fault:
+        raise LocalError(f"the receipt proves nothing: {fault}") from fault
+    for one in signed:
+        yield await _opinion(node, one)
+
+
+async def _opinion(node: LocalNode, signed: Signed) -> Record:
+    number = await node.bring_receipt(signed)
+    found: Finding | None = None
+    with trio.move_on_after(OPINION_WITHIN_S):
+        while found is None and (trust := _trust_in(node)) is not None:
+            await trio.sleep(LOOK_EVERY_S)
+            found = trust.opinions.of(number)
+    seen = mean(found.found) if found is not None and found.found else None
+    return {
+        "event": "session_verified",
+        "time": round(time.time(), 3),
+        "peer": signed.peer,
+        "digest": signed.record.model_digest.hex(),
+        "rounds": signed.record.rounds,
+        "verdict": str(Verdict.NOBODY if found is None else found.verdict),
+        "against": None if found is None else found.against,
+        "by": [] if found is None else list(found.by),
+        "positions": 0 if found is None else len(found.found),
+        **_difference(seen),
+    }
 
 
 def _trust_in(node: LocalNode) -> TrustView | None:

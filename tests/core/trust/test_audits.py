@@ -18,14 +18,15 @@ from swarmllm.core.facts import (
     PeerGone,
     TokensForbidden,
 )
-from swarmllm.core.inputs import Asked, Input, Received, Scored, TimerFired
+from swarmllm.core.inputs import Asked, Input, ReceiptOffered, Received, Scored, TimerFired
 from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, WAIT_S, Audits, Surroundings
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
 from swarmllm.core.trust.keeping import RECORDS
 from swarmllm.core.trust.purse import FIRST
+from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.sessions import SIGN_S
-from swarmllm.core.trust.transcript import Chain, begin
+from swarmllm.core.trust.transcript import Chain, Replay, Said, begin
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import (
     Busy,
@@ -41,6 +42,7 @@ from swarmllm.messages import (
 )
 from swarmllm.testing.sealing import MemoSessions
 from swarmllm.wire.ext import SIGNS_SESSIONS, addition
+from swarmllm.wire.sparse import SparseList, decode_list
 from tests.core.trust.test_transcript import DIGEST, WORDS, listed
 
 OWN, EXPERT, SECOND, THIRD = map(PeerId, ("own", "expert", "second", "third"))
@@ -282,3 +284,39 @@ def test_what_was_found_is_saved_once_a_minute_at_most() -> None:
         bench.now += 10.0
     assert saved.count(ACCOUNTS) == saved.count(RECORDS)
     assert 4 <= saved.count(ACCOUNTS) <= 300 / SAVE_EVERY_S + 1
+
+
+def brought(bench: Bench, model: int) -> Signed:
+    """A session of a receipt, as somebody else has had it."""
+    lists = tuple(Said(n, _list(model, n), WORDS, None) for n in range(1, 13))
+    return Signed(EXPERT, SessionRecord(3, DIGEST, 12, bytes(32)), Replay(tuple(range(12)), lists))
+
+
+def _list(model: int, length: int) -> SparseList:
+    return decode_list(listed(1000 * model + length), WORDS, WORDS)
+
+
+@pytest.mark.parametrize(("model", "verdict"), [(1, Verdict.AGREED), (2, Verdict.DIFFERED)])
+def test_a_receipt_is_looked_at_by_others_and_changes_no_reputation(
+    model: int, verdict: Verdict
+) -> None:
+    bench = Bench()
+    by, score = bench.asked(bench.hears(ReceiptOffered(5, brought(bench, model))))
+    told = bench.looks(by, score)
+    if verdict is Verdict.DIFFERED:
+        told = bench.looks(*bench.asked(told))
+    view = bench.part.view(bench.now)
+    found = view.opinions.of(5)
+    assert found is not None
+    assert found.verdict is verdict
+    assert bench.verdicts == []
+    assert view.spent == 0
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) > 0
+
+
+def test_a_receipt_of_a_model_that_nobody_has_is_said_to_be_one() -> None:
+    bench = Bench(holders={})
+    assert bench.hears(ReceiptOffered(5, brought(bench, 1))) == []
+    found = bench.part.view(bench.now).opinions.of(5)
+    assert found is not None
+    assert found.verdict is Verdict.NOBODY
