@@ -371,6 +371,16 @@ class ReceiptOffered:
     signed: Signed
 
 
+@dataclass(frozen=True, slots=True)
+class ContradictionProved:
+    """This expert has signed two replies to one question that contradict each other, which this
+    node has seen itself."""
+
+    peer: PeerId
+    model_digest: bytes
+    why: str
+
+
 AgentInput = AgentDone | CycleWanted | TaskSubmitted
 PartInput = (
     TokenizerSought
@@ -380,6 +390,7 @@ PartInput = (
     | Committed
     | ReportOffered
     | ReceiptOffered
+    | ContradictionProved
     | AgentInput
 )
 """What only a part of the node wants."""

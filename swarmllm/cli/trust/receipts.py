@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ from swarmllm.cli.output import (
 )
 from swarmllm.cli.screen import Line
 from swarmllm.core.trust.comparison import Difference, compare, mean
-from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradictions, read
+from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradicted, read
 from swarmllm.core.trust.suspicion import differs
 from swarmllm.core.trust.transcript import Said
 from swarmllm.core.values import SessionKey
@@ -147,12 +146,11 @@ def verify(config: Config, files: Sequence[str], *, is_compared: bool, as_json: 
             print_record(look.record())
         else:
             answer().print(Line(look.sentence()))
-    for (_, one), (_, other) in combinations(sessions, 2):
-        if contradictions(one, other):
-            raise LocalError(
-                f"{one.peer} has signed two replies to one question that contradict each other:"
-                " it does not answer with the model that it claims"
-            )
+    for peer, _ in contradicted([one for _, one in sessions]):
+        raise LocalError(
+            f"{peer} has signed two replies to one question that contradict each other: it does not"
+            " answer with the model that it claims"
+        )
     wrong = [look for look in looks if look.is_wrong]
     if wrong:
         raise LocalError(
@@ -180,10 +178,18 @@ def ask_holders(config: Config, files: Sequence[str], *, as_json: bool) -> int:
                         await print_record_async(record)
                     else:
                         answer().print(Line(_opinion(record)))
+        if len(texts) > 1:
+            async with asking(config.data_dir, "accuse", receipts=texts) as records:
+                async for record in records:
+                    found.insert(0, record)
+                    if as_json:
+                        await print_record_async(record)
         return OK
 
     run(body)
     for record in found:
+        if record["event"] == "expert_excluded":
+            raise LocalError(f"{record['peer']} is excluded: {record['why']}")
         if record["against"] == record["peer"]:
             raise LocalError(
                 f"{record['peer']} has signed lists that are not those of the model"

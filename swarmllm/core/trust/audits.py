@@ -28,7 +28,15 @@ from swarmllm.core.facts import (
     PeerGone,
     TokensForbidden,
 )
-from swarmllm.core.inputs import Asked, Input, ReceiptOffered, Received, Scored, TimerFired
+from swarmllm.core.inputs import (
+    Asked,
+    ContradictionProved,
+    Input,
+    ReceiptOffered,
+    Received,
+    Scored,
+    TimerFired,
+)
 from swarmllm.core.part import Part, Told
 from swarmllm.core.trust.case import Case, Finding, Verdict, draw
 from swarmllm.core.trust.findings import Audit, Findings
@@ -128,7 +136,8 @@ class Waiting:
 class Audits(Part):
     inputs = (
         *(ExpertTold, ExpertReplied, SessionSigned, Scored),
-        *(Asked, AnswerEnded, PeerGone, TokensForbidden, ReceiptOffered),
+        *(Asked, AnswerEnded, PeerGone, TokensForbidden),
+        *(ReceiptOffered, ContradictionProved),
     )
 
     def __init__(
@@ -172,6 +181,8 @@ class Audits(Part):
                     self._opinions.keep(number, Finding(Verdict.NOBODY))
                 else:
                     self._waiting.appendleft(waiting)
+            case ContradictionProved(peer=peer, model_digest=digest, why=why):
+                return self._findings.proved(peer, digest, why, self._unix_s(now))
             case Asked(request=request):
                 self._answers.add(request)
             case AnswerEnded(request=request):

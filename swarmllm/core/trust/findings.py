@@ -139,6 +139,18 @@ class Findings:
         )
         if not self._reputation.failed(peer, digest, suspicion.after(finding.found), now_s, why):
             return ()
+        return self._excluded(peer, digest, why, now_s)
+
+    def proved(self, peer: PeerId, digest: bytes, why: str, now_s: float) -> Told:
+        """What proves itself speaks against an expert; nothing if it is excluded already."""
+        if self._reputation.is_excluded(peer, digest, now_s):
+            return ()
+        self._reputation.proved(peer, digest, now_s, why)
+        self._tracked(peer, digest, is_passed=False)
+        return self._excluded(peer, digest, why, now_s)
+
+    def _excluded(self, peer: PeerId, digest: bytes, why: str, now_s: float) -> Told:
+        """For the ledger."""
         until_s = self._reputation.of(peer, digest, now_s).excluded_until_s
         payload = encode(ExpertExcluded(peer, digest, math.ceil(until_s), why))
         return [AppendToLedger(LedgerEntry(LedgerKind.AUDIT, payload))]

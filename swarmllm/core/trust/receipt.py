@@ -13,6 +13,7 @@ import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 from swarmllm.core.trust.comparison import Difference, compare
@@ -124,6 +125,13 @@ def contradictions(one: Signed, other: Signed) -> tuple[Difference, ...]:
         if match is not None and mine.entries_max == match.entries_max
     ]
     return tuple(each for each in found if each.variation >= CONTRADICTION)
+
+
+def contradicted(signed: Sequence[Signed]) -> list[tuple[PeerId, bytes]]:
+    """The experts, with their models, that contradict themselves in these sessions, each once."""
+    pairs = combinations(signed[: 2 * SESSIONS_MAX], 2)
+    found = [(one.peer, one.record.model_digest) for one, two in pairs if contradictions(one, two)]
+    return list(dict.fromkeys(found))
 
 
 def _packed(data: bytes) -> str:

@@ -18,7 +18,7 @@ import trio
 from swarmllm.core.chat import ChatMessage, check_messages
 from swarmllm.core.events import LifeEvent
 from swarmllm.core.grammar import GrammarSource
-from swarmllm.core.inputs import OwnerStops, ReceiptOffered
+from swarmllm.core.inputs import ContradictionProved, OwnerStops, ReceiptOffered
 from swarmllm.core.metrics.observer import Observer, Sample
 from swarmllm.core.metrics.state import Counted, state_samples
 from swarmllm.core.node import Node
@@ -216,6 +216,10 @@ class LocalNode:
         number = next(self._receipts)
         await self._driver.feed(ReceiptOffered(number, signed))
         return number
+
+    async def exclude(self, peer: PeerId, model_digest: bytes, why: str) -> None:
+        """Ask an expert no more for a time, since it was seen here to contradict itself."""
+        await self._driver.feed(ContradictionProved(peer, model_digest, why))
 
     def metrics(self) -> list[Sample]:
         """What this node has counted so far, and how it is now; `core.metrics.table` says what each

@@ -131,6 +131,7 @@ class Service:
             "audits": lambda _, __: trust_fields.answer(self.node),
             "receipt": lambda params, _: trust_fields.receipt(self.wait_started, params),
             "verify": lambda params, _: trust_fields.verify(self.wait_started, params),
+            "accuse": lambda params, _: trust_fields.accuse(self.wait_started, params),
             "settings": self._show_settings,
             "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,

@@ -13,7 +13,7 @@ from swarmllm.core.trust.audits import REPLY_S, TrustView
 from swarmllm.core.trust.case import Finding, Verdict
 from swarmllm.core.trust.comparison import Difference, mean
 from swarmllm.core.trust.findings import Audit
-from swarmllm.core.trust.receipt import Signed
+from swarmllm.core.trust.receipt import Signed, contradicted
 from swarmllm.core.trust.reputation import Account, Key
 from swarmllm.core.trust.sessions import SIGN_S
 from swarmllm.core.trust.standing import described
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SIGNED_WITHIN_S: Final = SIGN_S + 2.0
 LOOK_EVERY_S: Final = 0.05
+CONTRADICTED: Final = "it has signed two replies to one question that contradict each other"
 OPINION_WITHIN_S: Final = 5 * REPLY_S  # Four holders at most are asked.
 
 
@@ -55,6 +56,37 @@ async def receipt(
             " `swarmllm experts` shows who could"
         )
     yield {"event": "receipt", "time": round(time.time(), 3), "receipt": data.decode()}
+
+
+async def accuse(
+    wait_started: Callable[[], Awaitable[LocalNode]], params: Mapping[str, object]
+) -> AsyncGenerator[Record]:
+    """Exclude each expert that has signed a contradiction in these receipts, a record each; what is
+    brought is looked at here, and nobody is believed."""
+    texts = params.get("receipts")
+    if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
+        raise UsageError("accuse takes the field 'receipts', a list of the texts of some")
+    node = await wait_started()
+    trust = _trust_in(node)
+    if trust is None:
+        raise LocalError("this node audits nobody; ask one that `swarmllm join` started")
+    try:
+        signed = [
+            one
+            for text in texts
+            for one in await trio.to_thread.run_sync(trust.receipts.read, text.encode())
+        ]
+    except RemoteError as fault:
+        raise LocalError(f"a receipt proves nothing: {fault}") from fault
+    for peer, digest in await trio.to_thread.run_sync(contradicted, signed):
+        await node.exclude(peer, digest, CONTRADICTED)
+        yield {
+            "event": "expert_excluded",
+            "time": round(time.time(), 3),
+            "peer": peer,
+            "digest": digest.hex(),
+            "why": CONTRADICTED,
+        }
 
 
 async def verify(

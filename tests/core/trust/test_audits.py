@@ -18,7 +18,15 @@ from swarmllm.core.facts import (
     PeerGone,
     TokensForbidden,
 )
-from swarmllm.core.inputs import Asked, Input, ReceiptOffered, Received, Scored, TimerFired
+from swarmllm.core.inputs import (
+    Asked,
+    ContradictionProved,
+    Input,
+    ReceiptOffered,
+    Received,
+    Scored,
+    TimerFired,
+)
 from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, WAIT_S, Audits, Surroundings
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
@@ -320,3 +328,14 @@ def test_a_receipt_of_a_model_that_nobody_has_is_said_to_be_one() -> None:
     found = bench.part.view(bench.now).opinions.of(5)
     assert found is not None
     assert found.verdict is Verdict.NOBODY
+
+
+def test_a_contradiction_excludes_once_and_goes_to_the_ledger() -> None:
+    bench = Bench()
+    event = ContradictionProved(EXPERT, DIGEST, "it contradicts itself")
+    (told,) = bench.hears(event)
+    assert isinstance(told, AppendToLedger)
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
+    assert bench.part.standing(EXPERT, DIGEST, bench.now).word == "excluded"
+    assert bench.hears(event) == []
+    assert bench.part.trust(EXPERT, bytes(32), bench.now) > 0

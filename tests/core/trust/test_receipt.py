@@ -16,6 +16,7 @@ from swarmllm.core.trust.receipt import (
     RECEIPT_BYTES_MAX,
     SESSIONS_MAX,
     Signed,
+    contradicted,
     contradictions,
     read,
     written,
@@ -117,6 +118,13 @@ def test_two_signed_replies_to_one_question_that_differ_prove_themselves() -> No
     assert len(contradictions(of(1, 2, 3), of(1, 5, 3))) == 1
     assert contradictions(of(1, 2, 3), of(1, 2, 3)) == ()
     assert contradictions(of(1, 2, 3), of(1, 2)) == ()
+
+
+def test_who_contradicts_itself_is_named_once() -> None:
+    other = ephemeral_key()
+    signed = [of(1, 2, 3), of(1, 5, 6), of(1, 7, 3), of(1, 2, 3, key=other)]
+    assert contradicted(signed) == [(EXPERT.peer, DIGEST)]
+    assert contradicted(signed[:1]) == []
 
 
 def test_what_somebody_else_signed_contradicts_nobody() -> None:
