@@ -5,8 +5,8 @@ python scripts/speculation.py show
 
 `measure` runs what `swarmllm bench --only speculation` runs, and keeps each place's figures in
 .speculation/ (not in the repository); called again it goes on where it was, and it ends with 3
-after `--seconds`, if places are left. `show` writes docs/evidence/speculation.md and the picture
-beside it.
+after `--seconds`, if places are left. `show` writes docs/evidence/speculation.md, and
+beside it a picture of what was measured at several distances.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ HEAD: Final = """# What drafts bring, row by row
 This page is written by `scripts/speculation.py` from what it measured. Do not edit it.
 [Performance](../performance.md#several-tokens-in-one-round-trip) says what the columns mean, and
 what follows. "load" is how many programs wanted to run in the minute before, on two cores.
-
-![Tokens a second over the one-way delay, by who drafts](speculation.png)
 """
+SHOWN: Final = f"\n![Tokens a second over the one-way delay, by who drafts]({PICTURE})\n"
 
 Row = dict[str, Any]
 
@@ -95,8 +94,8 @@ def mode_of(row: Row) -> str:
     return str(row["name"].rpartition(" ")[2])
 
 
-def page(rows: Sequence[Row]) -> str:
-    lines = [HEAD]
+def page(rows: Sequence[Row], *, is_drawn: bool) -> str:
+    lines = [HEAD, SHOWN] if is_drawn else [HEAD]
     last = ("", "")
     for row in rows:
         where, seen = row["parameters"], row["details"]
@@ -119,7 +118,17 @@ def page(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
+def panels_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The models and kinds of prompts that were measured at several distances with K = 4."""
+    seen: dict[tuple[str, str], set[float]] = {}
+    for row in rows:
+        where = row["parameters"]
+        if where["k"] == 4:
+            seen.setdefault((row["model"], where["prompts"]), set()).add(where["one_way_ms"])
+    return [panel for panel, delays in seen.items() if len(delays) > 1]
+
+
+def draw(rows: Sequence[Row], panels: Sequence[tuple[str, str]], path: Path) -> None:
     """One panel for each model and kind of prompts, K = 4, with a line for each mode."""
     import matplotlib as mpl
 
@@ -127,7 +136,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     from matplotlib import pyplot
 
     rows = [row for row in rows if row["parameters"]["k"] == 4]
-    panels = list(dict.fromkeys((row["model"], row["parameters"]["prompts"]) for row in rows))
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(3.6 * len(panels), 3.4), sharey=True, squeeze=False
     )
@@ -163,8 +171,10 @@ def main(arguments: Sequence[str]) -> int:
     if not rows:
         print("nothing was measured yet: scripts/speculation.py measure", file=sys.stderr)
         return 1
-    PAGE.write_text(page(rows))
-    draw(rows, PAGE.with_name(PICTURE))
+    panels = panels_of(rows)
+    PAGE.write_text(page(rows, is_drawn=bool(panels)))
+    if panels:
+        draw(rows, panels, PAGE.with_name(PICTURE))
     return 0
 
 
