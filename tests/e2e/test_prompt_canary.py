@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from swarmllm.adapters.data_marker import STORE
 from swarmllm.adapters.llama.engine import WORKER
 from swarmllm.testing.gguf_fixture import write_model
 from tests.cli.command import RunningNode, run
@@ -192,6 +193,42 @@ def test_nor_of_what_the_commands_ask(home: Path, node: RunningNode, tmp_path: P
     ):
         run(home, *words, *data, stdin=stdin.encode())
         assert_untold_anywhere(home, node)
+
+
+def test_nor_of_a_task_that_a_program_submits_over_grpc(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its description is kept in the node's store until the task is done, and nowhere else; of one
+    that is refused nothing is kept."""
+    client = pytest.importorskip("tests.adapters.grpc_service.client")
+    home = tmp_path_factory.mktemp("home of tasks")
+    model = write_model(tmp_path / "tiny.gguf")
+    flags = ("--port", "0", "--api-port", "0", "--threads", "1", "--log-level", "debug")
+    more = ("--grpc-port", "0", "--agent")
+    with RunningNode(home, home / "data", "--model", str(model), *flags, *more) as node:
+        node.wait_for("ready")
+        opened = node.found("service_opened")
+        assert opened is not None
+        pb, token = client.pb, client.bearer(home / "data")
+        asked = {"task_type": pb.TASK_TYPE_TUNE_SCHEDULER, "task_description": ASKED}
+        with client.connected(opened["grpc"]) as stub:
+
+            def submit(**fields: object) -> Any:
+                request = pb.SubmitSelfTaskRequest(**asked | fields)
+                return list(stub.SubmitSelfTask(request, timeout=60, metadata=token))
+
+            for wrong in ({"task_description": ASKED * 50}, {"domain": ASKED}):
+                client.refused(lambda wrong=wrong: submit(**wrong))
+            assert_untold_anywhere(home, node)
+            (task,) = submit()
+            assert task.accepted
+            assert run(home, "agent", "run", "--once", "--data-dir", str(home / "data")).code == 0
+        for path in home.rglob("*"):
+            if path.is_file() and not path.name.startswith(STORE):
+                assert_untold(path, path.read_bytes())
+        assert_untold("the records of join", json.dumps(node.records).encode())
+        assert_untold("/metrics", httpx.get(f"{url_of(node)}/metrics").content)
+        assert_titles_untold(node.process.pid)
 
 
 def test_nor_after_a_halt_and_in_the_bundle_of_a_bug_report(

@@ -69,7 +69,8 @@ PROOFS_OF_ALL: Final = Rate(256, 8)
 
 @dataclass(frozen=True, slots=True)
 class LedgerView:
-    """What `status` shows. `checkpoint` is the size of our last one, `witnesses` those that
+    """What `status` shows. `checkpoint` is the size of our last one, `head` its root, a hash of
+    all entries that it covers (empty: there is none yet), `witnesses` those that
     cosigned it; `watched` are the logs that we witness, with the sizes of their last checkpoints,
     `alarms` what we found of them, in words, and `acknowledged` those that our owner has looked
     at."""
@@ -81,6 +82,7 @@ class LedgerView:
     alarms: tuple[tuple[PeerId, str], ...]
     fault: str
     acknowledged: tuple[PeerId, ...] = ()
+    head: bytes = b""
 
 
 class LedgerPart(Part):
@@ -135,6 +137,7 @@ class LedgerPart(Part):
             tuple((peer, ALARMS[alarm.what]) for peer, alarm in self._witness.alarms.items()),
             own.fault,
             self._witness.alarms.acknowledged,
+            b"" if head is None else head.checkpoint.root,
         )
 
     # --- from the disk ----------------------------------------------------------------------------

@@ -326,11 +326,13 @@ def status_record(status: Status) -> Record:
 
 
 def _ledger(view: LedgerView) -> Record:
-    """`checkpoint` is the size of the last one, `fault` why nothing can be written (empty: it
-    can). `acknowledged` are alarms that the owner has looked at, and `alarms` the others."""
+    """`checkpoint` is the size of the last one and `head` its root, `fault` why nothing can be
+    written (empty: it can). `acknowledged` are alarms that the owner has looked at, and `alarms`
+    the others."""
     return {
         "size": view.size,
         "checkpoint": view.checkpoint,
+        "head": view.head.hex(),
         "witnesses": list(view.witnesses),
         "watched": dict(view.watched),
         "alarms": {peer: one for peer, one in view.alarms if peer not in view.acknowledged},

@@ -76,7 +76,8 @@ def status(**more: object) -> Record:
         "troubles": ["something is wrong"],
         "http": "http://127.0.0.1:7337",
         "ledger": {
-            **{"size": 7, "checkpoint": 6, "witnesses": ["12D3KooWone"], "fault": "no room"},
+            **{"size": 7, "checkpoint": 6, "head": "5e" * 32},
+            **{"witnesses": ["12D3KooWone"], "fault": "no room"},
             **{"watched": {"12D3KooWone": 3}, "alarms": {"12D3KooWtwo": "went back"}},
         },
     }

@@ -106,6 +106,13 @@ def test_keys_are_shown_by_the_ids_that_orders_and_votes_have() -> None:
     assert key_id(bytes.fromhex(KEY)).hex()[:8] in PAGES.live("safety", found_for("safety"))
 
 
+def test_the_head_of_the_ledger_is_shown_whole_for_others_to_compare() -> None:
+    found = found_for("safety")
+    assert f"<code>{'5e' * 32}</code>" in PAGES.live("safety", found)
+    found["status"]["ledger"] |= {"head": "", "checkpoint": 0}
+    assert "Head" not in PAGES.live("safety", found)
+
+
 def test_cycles_are_told_as_seen_said_tried_decided_and_happened() -> None:
     said = PAGES.live("improvement", found_for("improvement"))
     places = [

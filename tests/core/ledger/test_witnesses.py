@@ -68,6 +68,8 @@ def test_a_checkpoint_is_cosigned_by_every_neighbour_and_the_lines_prove_it() ->
     log, one, two = village.machines
     village.checkpoint(log, "a", "b", "c")
     assert village.view(log).checkpoint == 3
+    assert village.view(log).head == log.ledger.root
+    assert village.view(one).head == b""
     assert {*village.view(log).witnesses} == {one.peer, two.peer}
     note = open_checkpoint(log.ledger.note, verify, 512)
     found = [
