@@ -37,6 +37,8 @@ class Asked:
     questions: tuple[dict[str, Any], ...]
     is_stream: bool = False
     offers_tools: bool = False
+    has_form: bool = False
+    """An answer that calls no tool is JSON."""
 
 
 class Dialect(Protocol):

@@ -156,17 +156,23 @@ class Format(Body):
     strict: bool | None = None
     description: str | None = None
 
-    def grammar(self, param: str) -> dict[str, str] | None:
+    def schema_of(self, param: str) -> dict[str, Any] | None:
         match self.type:
             case "text":
                 return None
             case "json_object":
-                return {"kind": "json_object"}
+                return {"type": "object"}
             case "json_schema":
                 schema = self.json_schema.schema_ if self.json_schema else self.schema_
                 if schema is None:
                     raise invalid(param, "of the type json_schema needs the schema")
-                return {"kind": "json_schema", "text": json.dumps(schema)}
+                return schema
+
+    def grammar(self, param: str) -> dict[str, str] | None:
+        if self.type == "json_object":
+            return {"kind": "json_object"}
+        schema = self.schema_of(param)
+        return None if schema is None else {"kind": "json_schema", "text": json.dumps(schema)}
 
 
 def object_of(data: bytes) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Choice:
     index: int
     request_id: str
     reads_calls: bool = False
+    has_form: bool = False
+    """What is no call is JSON."""
     text: str = ""
     thinking: str = ""
     thinks: bool = False
@@ -97,10 +99,13 @@ class Choice:
     failovers: int = 0
     experts: tuple[str, ...] = ()
     seconds: float = 0.0
-    _reader: CallReader = field(default_factory=CallReader)
+    _reader: CallReader = field(init=False)
     _untold: list[Entry] = field(default_factory=list)
     _thoughts: ThoughtReader | None = None
     _undecided: int = 0
+
+    def __post_init__(self) -> None:
+        self._reader = CallReader(has_form=self.has_form)
 
     def push(self, record: Record) -> list[Delta]:
         match record["event"]:

@@ -172,10 +172,14 @@ def offered(tools: Sequence[Mapping[str, Any]]) -> str:
 
 
 def grammar_of(
-    tools: Sequence[Mapping[str, Any]], choice: str, *, is_parallel: bool
+    tools: Sequence[Mapping[str, Any]],
+    choice: str,
+    *,
+    is_parallel: bool,
+    form: dict[str, Any] | None = None,
 ) -> dict[str, str]:
     """The grammar of `tools` (`name`, `parameters`). `choice`: auto, required, or the name of the
-    one that must be called."""
+    one that must be called. `form`: the JSON schema of an answer that calls none."""
     names = [tool["name"] for tool in tools]
     if choice not in {"auto", "required", *names}:
         raise invalid("tool_choice", f"names {choice[:64]!r}, which is none of the tools")
@@ -187,5 +191,6 @@ def grammar_of(
         tuple((tool["name"], tool.get("parameters") or {}) for tool in kept),
         least=int(choice != "auto"),
         most=1 if is_named or not is_parallel else CALLS_MAX,
+        form=form if choice == "auto" else None,
     )
     return {"kind": "tool_calls", "text": offer.as_text()}

@@ -82,7 +82,8 @@ class Reply:
         self._beginning = trio.Lock()
         asked = dialect.asked
         self._choices = [
-            Choice(i, f"{request_id}{i}", asked.offers_tools) for i in range(len(asked.questions))
+            Choice(i, f"{request_id}{i}", asked.offers_tools, asked.has_form)
+            for i in range(len(asked.questions))
         ]
 
     async def run(self, receive: Receive) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import trio
@@ -12,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swarmllm.api.asked import Asked, Dialect
+from swarmllm.api.asked import Dialect
 from swarmllm.api.body import object_of, read
 from swarmllm.api.console.routes import console
 from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesDialect
@@ -85,7 +86,7 @@ class _Routes:
             }
             dialect = make(found, head)
             questions = tuple(asked_of | one for one in dialect.asked.questions)
-            dialect.asked = Asked(questions, dialect.asked.is_stream, dialect.asked.offers_tools)
+            dialect.asked = replace(dialect.asked, questions=questions)
             return _Answering(Reply(self._client, dialect, request.state.outlet, request_id))
 
         return answer

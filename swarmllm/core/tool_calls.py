@@ -32,16 +32,19 @@ def opening(name: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """`tools` are names with the JSON schemas of their arguments; an answer calls between `least`
-    (0 or 1) and `most` of them."""
+    (0 or 1) and `most` of them. `form`: the JSON schema of an answer that calls none; None: any
+    text, also before a call."""
 
     tools: tuple[tuple[str, dict[str, Any]], ...]
     least: int = 0
     most: int = CALLS_MAX
+    form: dict[str, Any] | None = None
 
     def as_text(self) -> str:
         """What `offer_of` reads."""
         tools = [{"name": name, "parameters": schema} for name, schema in self.tools]
-        return json.dumps({"tools": tools, "least": self.least, "most": self.most})
+        found = {"tools": tools, "least": self.least, "most": self.most}
+        return json.dumps(found if self.form is None else found | {"form": self.form})
 
 
 def offer_of(text: str) -> Offer:
@@ -54,7 +57,10 @@ def offer_of(text: str) -> Offer:
         case {"tools": [_, *_] as tools, "least": 0 | 1 as least, "most": int() as most}:
             if len(tools) > TOOLS_MAX or not 1 <= most <= CALLS_MAX:
                 raise UsageError(f"at most {TOOLS_MAX} tools and {CALLS_MAX} calls of them")
-            return Offer(tuple(map(_tool, tools)), int(least), most)
+            form = found.get("form")
+            if form is not None and (least or not isinstance(form, dict)):
+                raise UsageError("a 'form' is a JSON schema, beside tools that need not be called")
+            return Offer(tuple(map(_tool, tools)), int(least), most, form)
         case _:
             raise UsageError("tools are an object of 'tools', 'least' (0 or 1) and 'most'")
 
@@ -102,7 +108,9 @@ class CallReader:
     """Text goes in in pieces and comes out as text, calls and pieces of their arguments. However
     the text is cut, what comes out adds up to the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_form: bool = False) -> None:
+        """`has_form`: an answer that calls nothing is JSON, in whose strings a mark is text."""
+        self._is_undecided = has_form  # Whether it is JSON.
         self._held = ""  # The beginning of a mark or a head, not known yet to be one.
         self._state = "text"
         self._depth = 0
@@ -125,6 +133,9 @@ class CallReader:
         match self._state:
             case "text":
                 return self._text()
+            case "json":
+                text, self._held = self._held, ""
+                return [Said(text)]
             case "head":
                 return self._head()
             case "arguments":
@@ -133,6 +144,13 @@ class CallReader:
                 return self._after()
 
     def _text(self) -> list[Part] | None:
+        if self._is_undecided:
+            if len(self._held) < len(MARK) and MARK.startswith(self._held):
+                return None
+            self._is_undecided = False
+            if not self._held.startswith(MARK):
+                self._state = "json"
+                return []
         at = self._held.find(MARK)
         if at >= 0:
             text = self._held[:at].rstrip()

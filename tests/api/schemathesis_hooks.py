@@ -12,7 +12,6 @@ EXPLAINED: Final = (
     r"tool_choice needs tools",
     r"tool_choice names .*, which is none of the tools",
     r"tools hold two of one name",
-    r"(response_format|text\.format) cannot be served beside tools",
     r"best_of cannot be served unless it is n",
     r"echo cannot be served (beside logprobs|for token ids)",
     r"stream_options needs stream to be true",

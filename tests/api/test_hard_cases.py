@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +16,8 @@ from swarmllm.api.dialects.openai_chat import ChatDialect
 from swarmllm.api.guard import Guard
 from swarmllm.api.models import listed
 from swarmllm.api.reply import KEEP_ALIVE_S
-from swarmllm.core.chat import ChatMessage, ChatPrompt
-from swarmllm.core.thinking import Thinking
 from swarmllm.core.tool_calls import CLOSING, opening
 from swarmllm.testing.operators import Founders
-from swarmllm.testing.scripted_text import WORDS, ScriptedText
 from tests.api.http_client import Client, Got, serving
 from tests.clock import under_mock_clock
 
@@ -552,46 +547,3 @@ async def test_22_a_comment_keeps_the_connection_while_the_swarm_is_slow() -> No
         client.swarm.members[0].thaw()
     assert got.events[-1] == "[DONE]"
     assert len(said(got)) > 0
-
-
-@under_mock_clock
-async def test_what_a_model_thinks_is_told_from_what_it_says() -> None:
-    """Its template marks thinking, and begins it; the scripted model never ends it."""
-    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '</think>' and '<think>' }}"
-    async with serving([7], chat_template=template) as client:
-        streamed, whole = await both(client, chat())
-        usage = (await client.post(CHAT, chat())).json()["usage"]
-        responses = (await client.post("/v1/responses", {"model": "swarm", "input": "hi"})).json()
-        legacy = await client.post("/v1/completions", {"model": "swarm", "prompt": "hi"})
-    message, first = whole["message"], chunks(streamed)[1]["choices"][0]["delta"]
-    assert message["content"] == ""
-    assert message["reasoning"] == message["reasoning_content"] != ""
-    assert set(first) == {"reasoning", "reasoning_content"}
-    assert usage["completion_tokens_details"]["reasoning_tokens"] == usage["completion_tokens"]
-    assert [one["type"] for one in responses["output"]] == ["reasoning", "message"]
-    assert legacy.json()["choices"][0]["text"]
-
-
-@under_mock_clock
-async def test_control_tokens_that_are_marks_are_read_though_they_have_no_text(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    written = ScriptedText.encode_chat
-
-    async def marking(self: ScriptedText, messages: Sequence[ChatMessage]) -> ChatPrompt:
-        prompt = await written(self, messages)
-        return replace(prompt, thinking=Thinking("[T]", "[/T]", is_open=True, tokens=marks))
-
-    monkeypatch.setattr(ScriptedText, "encode_chat", marking)
-    marks, always, word = ((256, "[/T]"),), {"256": 100}, WORDS[256].decode()
-    async with serving([7]) as client:
-        _, found = await both(client, chat(logit_bias=always, max_tokens=2))
-    assert found["message"]["reasoning"] == word
-    assert found["message"]["content"] == f"{word}[/T]"
-
-
-@under_mock_clock
-async def test_a_model_whose_template_marks_no_thinking_has_none() -> None:
-    async with serving([7]) as client:
-        _, whole = await both(client, chat())
-    assert "reasoning_content" not in whole["message"]

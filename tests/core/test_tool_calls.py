@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from swarmllm.core.tool_calls import (
     CALLS_MAX,
     CLOSING,
+    MARK,
     Arguments,
     CallBegan,
     CallReader,
@@ -108,3 +109,33 @@ def test_an_offer_goes_through_text_and_closes_what_its_schemas_leave_open() -> 
 def test_what_is_no_offer_is_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(UsageError):
         offer_of(text)
+
+
+@given(st.text(st.sampled_from('a<"\\\n'), max_size=4), CALLS, st.integers(1, 30))
+def test_beside_a_form_an_answer_is_json_or_calls_and_a_mark_in_json_is_text(
+    said: str, calls: list[tuple[str, dict[str, object]]], size: int
+) -> None:
+    for whole in (json.dumps([said, MARK, written(calls)]), written(calls)):
+        reader, found = CallReader(has_form=True), list[Part]()
+        for at in range(0, len(whole), size):
+            found += reader.push(whole[at : at + size])
+        text, called = joined(found + reader.finish())
+        if whole.startswith("["):
+            assert (text, called) == (whole, [])
+        else:
+            assert text == ""
+            assert [(name, json.loads(one)) for name, one in called] == calls
+
+
+def test_a_form_comes_through_the_text_of_an_offer() -> None:
+    offer = Offer((("get", {"type": "object"}),), form={"type": "string"})
+    assert offer_of(offer.as_text()).form == {"type": "string"}
+    for wrong in (
+        {"form": "text"},
+        {"form": {}, "least": 1},
+    ):
+        text = json.dumps(
+            {"tools": [{"name": "get", "parameters": {}}], "least": 0, "most": 1} | wrong
+        )
+        with pytest.raises(UsageError, match="form"):
+            offer_of(text)

@@ -44,6 +44,8 @@ def check_bounds(source: GrammarSource) -> Any:
             offer = offer_of(source.text)
             for _, schema in offer.tools:
                 _check_schema(schema)
+            if offer.form is not None:
+                _check_schema(offer.form)
             return offer
         case "regex" | "lark":
             _check_repeats(source.text)

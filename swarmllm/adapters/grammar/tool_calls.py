@@ -2,8 +2,8 @@
 arguments of each.
 
 A call is written as `core.tool_calls` says. With `least` 0 the answer is either text or, perhaps
-behind some text, calls; a text that writes the mark of a call has begun one. With `least` 1 it is
-calls alone.
+behind some text, calls; a text that writes the mark of a call has begun one. With a `form` it is
+either calls or JSON of that schema. With `least` 1 it is calls alone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ def lark_of(offer: Offer) -> str:
     more = "" if offer.most == 1 else f' ("\\n"? {_quoted(MARK)} body){{0,{offer.most - 1}}}'
     called = f"{_quoted(MARK)} body{more}"
     start = called if offer.least else f"TEXT | begun body{more}"
+    if offer.form is not None:
+        start = f"form | {called}"
     lines = ["%llguidance {}", f"start: {start}", f"body: {body}"]
-    if not offer.least:
+    if offer.form is not None:
+        lines.append(f"form: %json {_json(offer.form)}")
+    elif not offer.least:
         lines += ["TEXT: /(.|\\n)*/", f"begun[lazy]: TEXT {_quoted(MARK)}"]
     for i in names:
         name, schema = offer.tools[i]

@@ -46,7 +46,7 @@ from swarmllm.api.dialects.openai_fields import (
     fingerprint,
     stops_of,
 )
-from swarmllm.api.problem import Problem, as_openai, invalid, refused
+from swarmllm.api.problem import Problem, as_openai, invalid
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import LIKELIEST_MAX
 
@@ -141,15 +141,19 @@ class ChatBody(Sampled):
         return offered(shown) if self.offers_tools else ""
 
     def _grammar(self) -> dict[str, str] | None:
-        form = self.response_format and self.response_format.grammar("response_format")
+        form = self.response_format
         if not self.offers_tools:
             if self.tool_choice not in (None, "none", "auto"):
                 raise invalid("tool_choice", "needs tools")
-            return form or None
-        if form:
-            raise refused("response_format", "cannot be served beside tools")
+            return form.grammar("response_format") if form else None
+        schema = form.schema_of("response_format") if form else None
         is_parallel = self.parallel_tool_calls is not False
-        return grammar_of(self._functions(), self._choice(), is_parallel=is_parallel)
+        return grammar_of(self._functions(), self._choice(), is_parallel=is_parallel, form=schema)
+
+    @property
+    def has_form(self) -> bool:
+        form = self.response_format
+        return self._choice() == "auto" and form is not None and form.type != "text"
 
     def _choice(self) -> str:
         match self.tool_choice:
@@ -172,7 +176,7 @@ class ChatDialect:
             raise invalid("stream_options", "needs stream to be true")
         self._with_usage = bool(options and options.include_usage)
         self._print: dict[str, Any] = {}
-        self.asked = Asked(body.questions(), bool(body.stream), body.offers_tools)
+        self.asked = Asked(body.questions(), bool(body.stream), body.offers_tools, body.has_form)
 
     # --- streamed -----------------------------------------------------------------------------
 

@@ -166,17 +166,23 @@ class ResponsesBody(Sampled):
             "max_tokens": min(self.max_output_tokens or MAX_TOKENS, MAX_TOKENS),
             "clamp": True,
         }
-        form = self.text and self.text.format and self.text.format.grammar("text.format")
+        form = self.text and self.text.format
         if self.offers_tools:
-            if form:
-                raise refused("text.format", "cannot be served beside tools")
             is_parallel = self.parallel_tool_calls is not False
-            found["grammar"] = grammar_of(tools, self._choice(), is_parallel=is_parallel)
+            schema = form.schema_of("text.format") if form else None
+            found["grammar"] = grammar_of(
+                tools, self._choice(), is_parallel=is_parallel, form=schema
+            )
         elif self.tool_choice not in ("none", "auto", None):
             raise invalid("tool_choice", "needs tools")
-        elif form:
-            found["grammar"] = form
+        elif form and (grammar := form.grammar("text.format")):
+            found["grammar"] = grammar
         return found
+
+    @property
+    def has_form(self) -> bool:
+        form = self.text.format if self.text else None
+        return self._choice() == "auto" and form is not None and form.type != "text"
 
     def _choice(self) -> str:
         match self.tool_choice:
@@ -213,7 +219,7 @@ class ResponsesDialect:
         self._number = -1  # Of the last event.
         self._items: list[dict[str, Any]] = []
         self._message: int | None = None  # The open one.
-        self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools)
+        self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools, body.has_form)
 
     # --- streamed -----------------------------------------------------------------------------
 

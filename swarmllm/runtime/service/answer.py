@@ -32,6 +32,7 @@ from swarmllm.core.events import (
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.thinking import Thinking
+from swarmllm.core.tool_calls import offer_of
 from swarmllm.core.values import MAX_TOKENS_USUAL, GenerateRequest, Only
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.core.wording import several
@@ -314,7 +315,8 @@ class Answer:
             grammar = await self._grammars.compile(request.grammar, vocabulary)
             if request.grammar.kind == "tool_calls":  # There may be text before a call.
                 assert isinstance(self._stops, StopFilter)
-                self._stops = StopsBesideCalls(self._stops)
+                has_form = offer_of(request.grammar.text).form is not None
+                self._stops = StopsBesideCalls(self._stops, has_form=has_form)
             else:
                 # The grammar says where the text ends, unless the client does.
                 self._stops = StopFilter(request.stop)

@@ -65,8 +65,11 @@ class StopsBesideCalls:
     """The same for an answer that may call tools: a stop string ends the text beside the calls; one
     within a call would only break it."""
 
-    def __init__(self, stops: StopFilter) -> None:
+    def __init__(self, stops: StopFilter, *, has_form: bool = False) -> None:
+        """`has_form`: as in `core.tool_calls.CallReader`."""
         self._stops = stops
+        self._is_undecided = has_form
+        self._is_json = False
         self._held = ""
         self._is_call = False
 
@@ -81,6 +84,12 @@ class StopsBesideCalls:
     def push(self, text: str) -> str:
         self._held += text
         shown = ""
+        if self._is_undecided and self._held:
+            self._is_json = not MARK.startswith(self._held[: len(MARK)])
+            self._is_undecided = not self._is_json and len(self._held) < len(MARK)
+        if self._is_json:
+            held, self._held = self._held, ""
+            return self._stops.push(held)
         while not self.found:
             mark = CLOSING if self._is_call else MARK
             before, begun, after = self._held.partition(mark)

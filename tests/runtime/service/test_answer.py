@@ -15,7 +15,7 @@ from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
-from swarmllm.core.tool_calls import CLOSING, opening
+from swarmllm.core.tool_calls import CLOSING, MARK, opening
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
@@ -548,3 +548,15 @@ async def test_a_prompt_of_token_ids_is_taken_as_it_is_with_one_bos() -> None:
     answer, _ = answer_of([97], TextRequest(prompt_ids=(999,)))
     with pytest.raises(UsageError, match="token id 999"):
         await read(answer)
+
+
+def test_a_stop_string_ends_the_json_of_a_form_and_no_call() -> None:
+    call = opening("get") + '{"a": "STOP"}' + CLOSING
+    for text, shown in (
+        (f'["{MARK}", "STOP"]', f'["{MARK}", "'),
+        (f"{call}\n{call}", f"{call}\n{call}"),
+    ):
+        for size in (1, 3, len(text)):
+            filtered = StopsBesideCalls(StopFilter(["STOP"]), has_form=True)
+            pieces = [text[at : at + size] for at in range(0, len(text), size)]
+            assert "".join(map(filtered.push, pieces)) + filtered.finish() == shown
