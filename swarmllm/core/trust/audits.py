@@ -221,6 +221,8 @@ class Audits(Part):
 
     def trust(self, peer: PeerId, digest: bytes, now: float) -> float:
         """What its word counts now, as a factor; 0: it is excluded."""
+        if peer == self._around.own:
+            return self._reputation.trust_in_own(self._unix_s(now))
         return self._reputation.trust(peer, digest, self._unix_s(now))
 
     def standing(self, peer: PeerId, digest: bytes, now: float) -> Standing:

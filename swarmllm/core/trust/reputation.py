@@ -86,6 +86,7 @@ class Reputation:
     def __init__(self, terms: Terms | None = None, saved: bytes = b"") -> None:
         self.terms = terms or Terms()
         self._accounts: dict[Key, Account] = dict(_unpacked(saved))
+        self._first_s = min((one.since_s for one in self._accounts.values()), default=math.inf)
         self.version = 0
         """Changes whenever there is something to save."""
 
@@ -105,9 +106,16 @@ class Reputation:
     def trust(self, peer: PeerId, digest: bytes, now_s: float) -> float:
         """A factor of what its word counts, above 0 and up to 1; 0: it is excluded."""
         found = self.of(peer, digest, now_s)
-        if found.excluded_until_s > now_s:
-            return 0.0
-        age_days = (now_s - found.since_s) / DAY_S
+        return 0.0 if found.excluded_until_s > now_s else self._grown(found.since_s, now_s)
+
+    def trust_in_own(self, now_s: float) -> float:
+        """Of this node's own expert: what the one counts that it knows for longest, so that its own
+        never falls behind those that become known."""
+        return self._grown(min(self._first_s, now_s), now_s)
+
+    def _grown(self, since_s: float, now_s: float) -> float:
+        """What somebody counts who is known since then."""
+        age_days = (now_s - since_s) / DAY_S
         terms = self.terms
         if age_days >= terms.whole_days:
             return 1.0
@@ -172,6 +180,7 @@ class Reputation:
                 return
             del self._accounts[max(free, key=lambda k: (self._accounts[k].since_s, k))]
         self._accounts[key] = account
+        self._first_s = min(self._first_s, account.since_s)
         self.version += 1
 
     # --- to the disk and back ---------------------------------------------------------------------

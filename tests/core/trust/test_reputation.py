@@ -51,6 +51,15 @@ def test_good_behaviour_does_not_shorten_the_week_but_the_owner_does() -> None:
     assert short.trust(PEER, DIGEST, START_S) == 1.0
 
 
+def test_our_own_expert_never_falls_behind_those_that_become_known() -> None:
+    assert Reputation().trust_in_own(days(40)) == NEW_TRUST
+    found = known()
+    for age in (0.0, 10.0, 40.0):
+        assert found.trust_in_own(days(age)) == found.trust(PEER, DIGEST, days(age))
+    found.met(OTHER, DIGEST, days(39))
+    assert Reputation(saved=found.packed()).trust_in_own(days(40)) == 1.0
+
+
 def test_another_model_begins_anew() -> None:
     assert known().trust(PEER, b"\1" * 32, days(40)) == NEW_TRUST
     assert known().trust(OTHER, DIGEST, days(40)) == NEW_TRUST
