@@ -346,7 +346,7 @@ STUDY: Final = Study(
         Result("bytes_per_token", "that answers of experts take", "bytes", digits=0),
     ),
     point=point,
-    sweep={"attack": tuple(ATTACKS), "defended": (True, False), "share": (0.05, 0.2, 0.4)},
+    sweep={"attack": tuple(ATTACKS), "share": (0.05, 0.2, 0.4)},
     plots=(
         Lines(
             "weight",

@@ -119,8 +119,9 @@ def weighed_line(record: Record) -> Line:
             else f" ({expert['nats_per_token']:.2f} nats/token)"
         )
         style = f"not dim {colour}" if expert["kept"] else "dim strike"
+        why = f" ({expert['why']})" if expert.get("why") else ""
         line.append("  ").append(
-            f"{expert['model']} {100 * expert['share']:.0f} %{nats}", style=style
+            f"{expert['model']} {100 * expert['share']:.0f} %{nats}{why}", style=style
         )
     return line
 

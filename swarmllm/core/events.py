@@ -72,13 +72,15 @@ class Noticed:
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """What an expert was found to be worth for a text: `nats` per token of it (None: it told
-    nothing), and its share among those that were probed (replicas divide that of their model)."""
+    nothing), and its share among those that were probed (replicas divide that of their model).
+    `why`: what its weight is held down for; empty: nothing."""
 
     peer: PeerId
     model: str
     nats: float | None
     share: float
     kept: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

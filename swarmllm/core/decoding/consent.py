@@ -1,5 +1,5 @@
 """Consent: a stop token that a single model wants is drawn again from the others, and so is any
-token that only a model wants of which too little is known.
+token that only models want of which too little is known.
 
 A model that lies need not win any argument: to force the end of the text once is enough, and
 nothing can make it good. So where the token that was drawn ends the text, and only one model wants
@@ -8,8 +8,9 @@ from the others' pool. Our own expert may end a text alone, and so may whoever i
 
 All tokens that end a text count as one wish: models end their texts with different ones.
 
-A model that is new here (`core.trust`) chooses no token alone, whatever it is: where it alone gives
-one more than hardly any probability, and a model that is known was asked, the token is drawn again.
+Models that are new here (`core.trust`) choose no token alone, however many they are: where they
+alone give one more than hardly any probability, and a model that is known was asked, the token is
+drawn again.
 This is not asked of known ones: of the tokens of four specialists that have nothing in common up to
 six in ten, of specialists of one family one to six in a hundred, are in a single list.
 """
@@ -123,15 +124,19 @@ def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Ho
 def _lone_newcomers(
     token: int, lists: Sequence[SparseList], holders: Sequence[Holder]
 ) -> list[int]:
-    """The indices of the lists of the only model that wants this token, if it is new here and one
-    of the others is not."""
+    """The indices of the lists of the models that want this token, if all of these are new here,
+    however many, and another one that was asked is not."""
     if len({holder.is_new for holder in holders}) < 2:
         return []
-    muted = lone((token,), lists, holders)
-    if any(not holders[i].is_new for i in muted):
+    wanted = np.array([token])
+    wishing = [
+        h for h, one in zip(holders, lists, strict=True) if _mass(one, wanted) >= SUPPORT_MIN
+    ]
+    if not all(holder.is_new for holder in wishing):
         return []
-    others = [holder for i, holder in enumerate(holders) if i not in muted]
-    return muted if any(not holder.is_new for holder in others) else []
+    models = {holder.model for holder in wishing}
+    muted = [i for i, holder in enumerate(holders) if holder.model in models]
+    return muted if any(not h.is_new and h.model not in models for h in holders) else []
 
 
 def _mass(found: SparseList, wanted: npt.NDArray[np.int64]) -> float:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from swarmllm.core.decoding.cascade import Cascade
 from swarmllm.core.decoding.gate import Gate
 from swarmllm.core.decoding.pooling import Holder
-from swarmllm.core.decoding.voices import contradicted, voices
+from swarmllm.core.decoding.voices import contradicted, unconfirmed, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate, format_trust
@@ -45,7 +45,9 @@ from swarmllm.wire.target_logprob import decode_target
 # Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
 EVIDENCE_MAX = 64
 PROBE_PROMPT_MAX = 4096  # Tokens; beyond this a prefill is worth more than what it would tell.
-UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
+# What a model that was never probed is expected to be worth once others were, and an unknown holder
+# that contradicts a known one.
+UNKNOWN_SHARE = 0.01
 SETS_MAX = 64  # Sets of models whose shares are remembered.
 # Newcomers of one address block (IPv4 /24, IPv6 /64) in an answer, or as many as make a token;
 # twice as many of the next larger one (/16, /48).
@@ -122,10 +124,10 @@ class Ensemble:
 
     def best(self, peers: Iterable[PeerId], count: int) -> list[PeerId]:
         """The `count` whose lists make the best pool: other voices before replicas, the heavier
-        first."""
+        and of replicas the known ones first."""
         found = set(peers)
         shares = self._expected(found)
-        ordered = sorted(found, key=lambda p: (-shares[self._voice(p)], p))
+        ordered = sorted(found, key=lambda p: (-shares[self._voice(p)], self.trust.is_new(p), p))
         seen: Counter[Voice] = Counter()
         ranks: list[tuple[int, int, PeerId]] = []
         for peer in ordered:
@@ -195,10 +197,13 @@ class Ensemble:
         )
 
     def weights(self, peers: Sequence[PeerId]) -> list[float]:
-        """The mixture weights of these peers' lists, in their order, adding up to 1."""
-        replicas = Counter(self._voice(p) for p in peers)
+        """The mixture weights of these peers' lists, in their order, adding up to 1. A replica that
+        is not known weighs nothing beside one that is: what it can say rightly is said already."""
+        known = {self._voice(p) for p in peers if not self.trust.is_new(p)}
+        heard = [p for p in peers if self._voice(p) not in known or not self.trust.is_new(p)]
+        replicas = Counter(self._voice(p) for p in heard)
         shares = self._among(frozenset(replicas))
-        return [shares[self._voice(p)] / replicas[self._voice(p)] for p in peers]
+        return [shares[self._voice(p)] / replicas[self._voice(p)] * (p in heard) for p in peers]
 
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
         """Which model each of them claims, which one is our own, and who is not known yet."""
@@ -214,7 +219,10 @@ class Ensemble:
             if peer in nats:
                 pool.weighed(peer, share)
             found.append(
-                Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept)
+                Weighed(
+                    *(peer, self._records[peer].model, nats.get(peer), share, peer in kept),
+                    self.trust.why(peer),
+                )
             )
         return sorted(found, key=lambda w: (-w.share, not w.kept, w.peer))
 
@@ -273,14 +281,25 @@ class Ensemble:
         shares = self._shares.get(found)
         if shares is not None:
             return shares
-        priors = {voice: self._prior(voice) for voice in sorted(found)}
         doubts: dict[Voice, float] = {}
+        credible = self.trust.credible()
+        heard: Counter[Voice] = Counter()
         for peer in sorted(self._voices):
             voice = self._voices[peer]
-            if voice in found and not self.trust.is_new(peer):
+            if not self.trust.is_new(peer):
                 less = self.trust.doubt(peer)
                 doubts[voice] = min(less, doubts.get(voice, less))
+                if peer in credible:
+                    heard[voice] += 1
+        boasts = unconfirmed(heard, {v: self._model(v) for v in heard}, self.gate)
+        doubts = {v: d + boasts.get(v, 0.0) for v, d in doubts.items() if v in found}
         new = {voice: self._model(voice) for voice in sorted(found) if voice not in doubts}
+        # Who is not known and contradicts a known holder of its model has nothing but a name.
+        taken = {self._model(voice) for voice in heard}
+        priors = {
+            v: self._prior(v) * (UNKNOWN_SHARE if v in new and new[v] in taken else 1.0)
+            for v in sorted(found)
+        }
         shares = self.gate.shares(priors, doubts)
         if new:
             shares = capped(shares, priors, new, self._settings[NEW_SHARE])

@@ -12,7 +12,7 @@ own expert says is the truth about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from swarmllm.core.decoding.gate import Gate
@@ -44,6 +44,25 @@ def voices(holders: Sequence[PeerId], gate: Gate, own: PeerId | None) -> dict[Pe
         home = own if own in sizes else max(sizes, key=lambda p: sizes[p], default=min(silent))
         assert home is not None
         found |= dict.fromkeys(silent, home)
+    return found
+
+
+def unconfirmed(
+    known: Mapping[PeerId, int], models: Mapping[PeerId, bytes], gate: Gate
+) -> dict[PeerId, float]:
+    """By how much each of these voices claims to be better, in nats per token, than a voice of the
+    same model that at least as many known holders share: one model says one thing, and the more
+    modest is believed. `known`: how many known holders each voice has, of those that are
+    credible."""
+    found: dict[PeerId, float] = {}
+    for voice in sorted(known):
+        others = [
+            gate.mean(voice) - gate.mean(other)
+            for other in sorted(known)
+            if other != voice and models[other] == models[voice] and known[other] >= known[voice]
+            if gate.is_informed(voice) and gate.is_informed(other)
+        ]
+        found[voice] = max([0.0, *others])
     return found
 
 

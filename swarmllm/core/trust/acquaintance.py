@@ -8,9 +8,10 @@ import random
 from collections.abc import Mapping, Sequence
 
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.peers.router import FALSE_NATS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HIDDEN_SHARE, RESULTS
-from swarmllm.core.trust.evidence import HiddenTokens, cuts_of, doubt, merits_of
+from swarmllm.core.trust.evidence import HiddenTokens, cuts_of, doubt, is_credible, merits_of
 from swarmllm.core.trust.track_record import NOTHING, TrackRecord
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
@@ -43,6 +44,36 @@ class Acquaintance:
     def doubt(self, peer: PeerId) -> float:
         """By how many nats per token its word for given tokens is taken to be too good."""
         return 0.0 if peer == self._own else doubt(self._known[peer])
+
+    def credible(self) -> set[PeerId]:
+        """Who may speak for its model: it is known, what it says of given tokens is no better than
+        its results, and these are no worse than those of others with its model."""
+        known = [peer for peer in self._models if not self.is_new(peer)]
+        best: dict[bytes, float] = {}
+        for peer in known:
+            model = self._models[peer]
+            best[model] = max(best.get(model, -math.inf), self._known[peer].merit)
+        return {
+            peer
+            for peer in known
+            if peer == self._own
+            or (
+                is_credible(self._known[peer])
+                and self._known[peer].merit >= best[self._models[peer]] - FALSE_NATS
+            )
+        }
+
+    def why(self, peer: PeerId) -> str:
+        """What its weight is held down for: half a sentence for a person."""
+        record, wanted = self._known.get(peer, NOTHING), self._settings[RESULTS]
+        if peer == self._own:
+            return ""
+        if record.is_refuted:
+            return "an audit found something else than its model"
+        if self.is_new(peer):
+            return f"new here: {record.results:.0f} of {wanted} results"
+        less = self.doubt(peer)
+        return f"claims {less:.1f} nats/token too much" if less else ""
 
     def hide(self, pool: ExpertPool, picked: Sequence[PeerId], positions: Sequence[int]) -> None:
         """Which tokens behind these positions the experts are not told before they have said what

@@ -55,6 +55,12 @@ def doubt(record: TrackRecord) -> float:
     return max(0.0, record.overclaim - noise)
 
 
+def is_credible(record: TrackRecord) -> bool:
+    """Whether an expert's word for given tokens may be true of its model. That it says less of
+    itself than its results show is no sign: beside a liar's claims everybody's look modest."""
+    return not record.is_refuted and not doubt(record)
+
+
 class Allowance:
     """Rounds that may be spent on hidden tokens: each round of an answer earns a share of one."""
 

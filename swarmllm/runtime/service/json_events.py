@@ -240,6 +240,7 @@ def _weighed(expert: Weighed) -> Record:
         "nats_per_token": None if expert.nats is None else round(expert.nats, 4),
         "share": round(expert.share, 4),
         "kept": expert.kept,
+        "why": expert.why,
     }
 
 

@@ -144,7 +144,8 @@ def test_a_model_that_is_new_chooses_no_token_alone_where_a_known_one_was_asked(
     assert 9 in tokens([replace(LIAR, is_own=True), A], lists)
     supported = listed({1: 0.6, 9: 2 * SUPPORT_MIN})
     assert 9 in tokens([new, A], [forced, supported])
-    # However many say it under one name; and what the others weigh then adds up to 1.
+    # However many say it, under one name or several; and what the others weigh then adds up to 1.
     assert 9 not in tokens([new, A, new], [forced, GOES_ON, forced])
+    assert 9 not in tokens([new, A, Holder(b"second", is_new=True)], [forced, GOES_ON, forced])
     _, _, heard, _ = decide(order(temperature), lists, weights, [new, A], random.Random(1), (1,))
     assert heard == pytest.approx([0.0, 1.0])

@@ -324,3 +324,33 @@ def test_a_crowd_of_newcomers_at_one_address_block_has_few_places_until_some_are
     for one in crowd[:3]:
         flat.track_records.put(one.peer, one.record.model_digest, TrackRecord(hidden=8))
     assert left(2) == BLOCK_MAX + 3
+
+
+def test_a_replica_that_is_not_known_weighs_nothing_beside_one_that_is() -> None:
+    """Nor is it chosen before that one; where the known one is gone, it takes its place."""
+    new, known, other = (candidate(n, m) for n, m in (("a", 1), ("b", 1), ("c", 2)))
+    flat = FlatPool()
+    flat.all_new()
+    for one in (known, other):
+        flat.track_records.put(one.peer, one.record.model_digest, TrackRecord(hidden=8))
+    ensemble = Ensemble(order(prompt=(1,)), random.Random(1), Settings())
+    ensemble.fitted(flat, [new, known, other])  # type: ignore[arg-type]
+    peers = [new.peer, known.peer, other.peer]
+    assert ensemble.weights(peers) == pytest.approx([0.0, 0.5, 0.5])
+    assert ensemble.weights([new.peer, other.peer]) == pytest.approx([0.5, 0.5])
+    assert set(ensemble.best(peers, 2)) == {known.peer, other.peer}
+
+
+def test_a_stranger_that_contradicts_a_known_holder_of_its_model_has_nothing_but_a_name() -> None:
+    stranger, known, other = (candidate(n, m) for n, m in (("a", 1), ("b", 1), ("c", 2)))
+    flat = FlatPool()
+    flat.all_new()
+    for one in (known, other):
+        flat.track_records.put(one.peer, one.record.model_digest, TrackRecord(hidden=8))
+    ensemble = Ensemble(order(), random.Random(1), Settings())
+    ensemble.fitted(flat, [stranger, known, other])  # type: ignore[arg-type]
+    for position in ensemble.gate.positions:
+        for one, nats in ((stranger, -1.0), (known, -2.0), (other, -2.1)):
+            ensemble.learn(one.peer, position, nats)
+    weights = ensemble.weights([stranger.peer, known.peer, other.peer])
+    assert 0 < weights[0] < 0.02

@@ -6,11 +6,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.gate import FLOOR_NATS, Gate
-from swarmllm.core.decoding.voices import AGREE_NATS, CONTRADICT_NATS, contradicted, voices
+from swarmllm.core.decoding.voices import (
+    AGREE_NATS,
+    CONTRADICT_NATS,
+    contradicted,
+    unconfirmed,
+    voices,
+)
 from swarmllm.messages import PeerId
 
 POSITIONS = range(32)
@@ -110,3 +117,16 @@ def test_a_few_rare_tokens_convict_nobody() -> None:
 def test_what_is_beyond_the_floor_is_no_disagreement() -> None:
     gate = gate_of({PeerId("a"): FLOOR_NATS - 1.0, PeerId("b"): FLOOR_NATS - 30.0})
     assert gate.distance(PeerId("a"), PeerId("b")) == 0.0
+
+
+def test_of_two_voices_of_a_model_the_modest_one_is_believed_if_as_many_share_it() -> None:
+    a, b = PeerId("a"), PeerId("b")
+    gate = Gate([range(20)])
+    for position in range(20):
+        gate.learn(a, position, -3.0)
+        gate.learn(b, position, -1.0)
+    same, other = {a: b"m", b: b"m"}, {a: b"m", b: b"n"}
+    assert unconfirmed({a: 2, b: 1}, same, gate) == {a: 0.0, b: pytest.approx(2.0)}
+    assert unconfirmed({a: 1, b: 1}, same, gate) == {a: 0.0, b: pytest.approx(2.0)}
+    assert unconfirmed({a: 1, b: 2}, same, gate) == {a: 0.0, b: 0.0}  # One slanders two.
+    assert unconfirmed({a: 2, b: 1}, other, gate) == {a: 0.0, b: 0.0}

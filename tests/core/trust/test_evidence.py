@@ -18,6 +18,7 @@ from swarmllm.core.trust.evidence import (
     cuts_of,
     doubt,
     hidden_logprob,
+    is_credible,
     merits_of,
 )
 from swarmllm.core.trust.track_record import TrackRecord
@@ -113,6 +114,13 @@ def test_a_boast_is_cut_down_by_what_no_chance_explains() -> None:
         TrackRecord(hidden=32, overclaim=0.8)
     )
     assert doubt(TrackRecord(hidden=500, overclaim=-3.0)) == 0  # Modesty costs nothing.
+
+
+def test_who_boasts_or_was_refuted_does_not_speak_for_its_model() -> None:
+    assert is_credible(TrackRecord(hidden=8, overclaim=0.5))
+    assert is_credible(TrackRecord(hidden=8, overclaim=-5.0))  # Modest beside a liar's claims.
+    assert not is_credible(TrackRecord(hidden=8, overclaim=5.0))
+    assert not is_credible(TrackRecord(is_refuted=True))
 
 
 @given(st.lists(st.integers(0, 9), max_size=200), st.floats(0, 0.03))
