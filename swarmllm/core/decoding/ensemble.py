@@ -206,8 +206,9 @@ class Ensemble:
         return [shares[self._voice(p)] / replicas[self._voice(p)] * (p in heard) for p in peers]
 
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
-        """Which model each of them claims, which one is our own, and who is not known yet."""
-        return [Holder(self._model(p), p == self._own, self.trust.is_new(p)) for p in peers]
+        """Which model each of them claims, which one is our own, and of whom too little is known,
+        or too much."""
+        return [Holder(self._model(p), p == self._own, self.trust.is_doubtful(p)) for p in peers]
 
     def verdict(
         self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]

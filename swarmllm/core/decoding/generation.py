@@ -262,7 +262,6 @@ class Generation:
         current, replies = self._round, self._round.poll.replies
         if current.is_first and not self._is_kept:
             self._ensemble.conclude(pool)
-        pool.allowance.earn(self._settings[HIDDEN_SHARE])
         used = self._ensemble.best(replies, current.answers_wanted)
         used.sort(key=lambda peer: (not pool.is_local(peer), peer))
         steps: list[Step] = self._keep(pool) if current.is_first and not self._is_kept else []
@@ -282,6 +281,8 @@ class Generation:
             accepted += is_right
             if end is not None or self._writing.forced or not is_right:
                 break
+        # For each token and not for each round: what is hidden must not depend on drafts.
+        pool.allowance.earn(self._settings[HIDDEN_SHARE] * len(decided))
         self.members.cut(held + accepted)
         self._drafting.finished(
             *(current, pool.now, len(decided), len(guesses), accepted), is_cut=is_right

@@ -57,7 +57,7 @@ _Mask = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who a list is from: which model it claims, whether it is our own expert, and whether there is
-    too little that shows what it is (`core.trust`)."""
+    too little that shows what it is, or something that shows it to lie (`core.trust`)."""
 
     model: bytes
     is_own: bool = False

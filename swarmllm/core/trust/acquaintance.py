@@ -16,6 +16,9 @@ from swarmllm.core.trust.track_record import NOTHING, TrackRecord
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 
+# Per token, beyond what chance explains: who claims so much too much is taken for a liar.
+BOAST_NATS = 1.0
+
 
 class Acquaintance:
     """Of one answer. `rng` draws the cuts by lot."""
@@ -44,6 +47,14 @@ class Acquaintance:
     def doubt(self, peer: PeerId) -> float:
         """By how many nats per token its word for given tokens is taken to be too good."""
         return 0.0 if peer == self._own else doubt(self._known[peer])
+
+    def is_doubtful(self, peer: PeerId) -> bool:
+        """Whether it is new, or was found to be something else than it says: alone it chooses
+        nothing."""
+        if peer == self._own:
+            return False
+        is_refuted = self._known.get(peer, NOTHING).is_refuted
+        return is_refuted or self.is_new(peer) or self.doubt(peer) > BOAST_NATS
 
     def credible(self) -> set[PeerId]:
         """Who may speak for its model: it is known, what it says of given tokens is no better than

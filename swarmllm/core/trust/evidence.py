@@ -62,13 +62,13 @@ def is_credible(record: TrackRecord) -> bool:
 
 
 class Allowance:
-    """Rounds that may be spent on hidden tokens: each round of an answer earns a share of one."""
+    """Rounds that may be spent on hidden tokens: each token of an answer earns a share of one."""
 
     def __init__(self) -> None:
         self._left = ALLOWANCE_MAX
 
     def earn(self, share: float) -> None:
-        """One more round is over, of which `share` may be spent."""
+        """So much of a round more may be spent."""
         self._left = min(ALLOWANCE_MAX, self._left + share)
 
     def spend(self, wanted: int, reserve: int = 0) -> int:

@@ -1,0 +1,129 @@
+"""Real processes: of seven nodes three lie, each in its own way. Without the defences the text is
+theirs; with them it is that of the honest, from the first token on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import trio
+
+from swarmllm.adapters.datadir import default_folders
+from swarmllm.adapters.llama.expansion import expand
+from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
+from swarmllm.runtime.local_api.client import asking
+from swarmllm.runtime.service.record import Record
+from tests import ROOT
+from tests.e2e.liar import FORCED
+from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
+
+pytestmark = pytest.mark.slow
+
+PROMPT: Final = (
+    "It was a fine evening in the middle of October, and the old gentleman had walked down to the"
+    " river with his daughter, who said that she had never seen so many people at the fair, and"
+    " that she would like to go home before it was dark."
+)
+OFF: Final = ("trust.results=0", "trust.new_share=1000", "trust.hidden_share=0")
+"""Pins with which everybody's word counts and nothing is hidden."""
+TOKENS: Final = 24
+
+
+async def records(node: NodeProcess, prompt: str, tokens: int, k: int) -> list[Record]:
+    request: dict[str, Any] = {"prompt": prompt, "k": k, "extra": 0, "max_tokens": tokens}
+    with trio.fail_after(ANSWER_S):
+        async with asking(node.folder, "generate", **request, seed=1) as found:
+            return [record async for record in found]
+
+
+async def meet(node: NodeProcess, count: int) -> None:
+    """Until so many answer: a connection alone is not enough, its two halt states must have been
+    settled."""
+    with trio.fail_after(MEET_S):
+        while True:
+            for record in await records(node, "The", 1, count):
+                if record["event"] == "weighed" and len(record["experts"]) >= count:
+                    return
+            await trio.sleep(0.5)
+
+
+async def write(node: NodeProcess) -> list[Record]:
+    """The token records of one answer."""
+    return [r for r in await records(node, PROMPT, TOKENS, 4) if r["event"] == "token"]
+
+
+def weight(token: Record, peers: set[str]) -> float:
+    return float(sum(use["weight"] for use in token["experts"] if use["peer"] in peers))
+
+
+def forced(tokens: Sequence[Record]) -> int:
+    return sum(token["id"] == FORCED for token in tokens)
+
+
+async def asker(
+    fleet: Fleet, name: str, swarm: str, near: Sequence[str], *more: str
+) -> NodeProcess:
+    node = await fleet.start(name, arguments(Path("demo:code"), swarm, *near, *more))
+    await node.wait_for("ready", START_S)
+    await meet(node, 7)
+    return node
+
+
+def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_not_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = str(ROOT), os.environ.get("PYTHONPATH", "")  # For the liars, which are a test's.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    swarm = f"e2e-{secrets.token_hex(4)}"
+    invented = [tmp_path / name for name in ("heart.gguf", "poisoner.gguf")]
+    for path in invented:
+        path.write_text(path.name)
+    lies = (("heart", invented[0], "prose"), ("poisoner", invented[1], "prose"))
+    prose = expand("prose", default_folders().cache_dir)
+    found: dict[str, tuple[list[Record], set[str], set[str]]] = {}
+
+    async def body() -> None:
+        async with open_fleet(tmp_path) as fleet:
+            first = await fleet.start("prose", arguments(Path("demo:prose"), swarm))
+            address = (await first.wait_for("listening", START_S))["addrs"][0]
+            near = "--peer", address
+            honest = [
+                await fleet.start(n, arguments(Path(f"demo:{n}"), swarm, *near)) for n in ("ops",)
+            ]
+            honest.append(await fleet.start("prose 2", arguments(Path("demo:prose"), swarm, *near)))
+            async with trio.open_nursery() as nursery:
+                liars = []
+                for kind, claimed, model in (*lies, ("relay", prose, "prose-small")):
+                    program = ("tests.e2e.liar", kind, str(claimed), "join")
+                    other = Fleet(nursery, tmp_path, program)
+                    liars.append(
+                        await other.start(kind, arguments(Path(f"demo:{model}"), swarm, *near))
+                    )
+                    fleet.nodes.append(liars[-1])
+                for node in (*honest, *liars):
+                    await node.wait_for("ready", START_S)
+                forcing = {node.peer for node in liars[:2]}
+                relay = {liars[2].peer}
+                pins = [word for pin in OFF for word in ("--pin", pin)]
+                for name, more in (("before", pins), ("after", [])):
+                    node = await asker(fleet, name, swarm, near, *more)
+                    found[name] = await write(node), forcing, relay
+                    await fleet.leave([node])
+                    fleet.nodes.remove(node)
+                await fleet.leave(fleet.nodes)
+
+    trio.run(body)
+    before, forcing, _ = found["before"]
+    after, _, relay = found["after"]
+    assert len(before) == len(after) == TOKENS
+    assert (
+        max(weight(token, forcing) for token in before) > 0.3
+    )  # Whichever of them was there first.
+    assert forced(before) > 0
+    assert forced(after) == 0
+    # Who comes in later has not been tried: its weight is a newcomer's, and it chooses nothing.
+    assert max(weight(token, forcing | relay) for token in after) < 0.34
