@@ -47,7 +47,7 @@ SEED: Final = 77
 SECOND: Final = 78  # Of rules alone, for some of the faults.
 VALIDATIONS: Final = 10
 FRESH: Final = 12
-FRESH_SIZED: Final = 4  # Of large swarms.
+FRESH_SIZED: Final = 12
 
 
 def model_proposers() -> dict[str, Callable[[], ModelProposer]]:
