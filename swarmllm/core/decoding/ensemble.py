@@ -287,7 +287,7 @@ class Ensemble:
         heard: Counter[Voice] = Counter()
         for peer in sorted(self._voices):
             voice = self._voices[peer]
-            if not self.trust.is_new(peer):
+            if not self.trust.is_doubtful(peer):  # The word of others does not count.
                 less = self.trust.doubt(peer)
                 doubts[voice] = min(less, doubts.get(voice, less))
                 if peer in credible:

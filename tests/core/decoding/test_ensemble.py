@@ -19,6 +19,7 @@ from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.eviction import block_of
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import NEW_SHARE
 from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, ExpertReply, PeerId, Score
@@ -339,6 +340,21 @@ def test_a_replica_that_is_not_known_weighs_nothing_beside_one_that_is() -> None
     assert ensemble.weights(peers) == pytest.approx([0.0, 0.5, 0.5])
     assert ensemble.weights([new.peer, other.peer]) == pytest.approx([0.5, 0.5])
     assert set(ensemble.best(peers, 2)) == {known.peer, other.peer}
+
+
+def test_who_boasts_has_no_word_even_where_the_others_know_nothing_of_the_text() -> None:
+    """What it says, less what it was found to say too much, may still be better than the truth of
+    one that knows other texts."""
+    liar, honest = candidate("a", 1), candidate("b", 2)
+    flat = FlatPool()
+    known = TrackRecord(hidden=8, merit=-6.0, overclaim=7.0)
+    flat.track_records.put(liar.peer, liar.record.model_digest, known)
+    ensemble = ensemble_of([liar, honest], order(), flat)
+    for position in ensemble.gate.positions:
+        ensemble.learn(liar.peer, position, -0.5)
+        ensemble.learn(honest.peer, position, -11.0)
+    assert ensemble.weights([liar.peer, honest.peer])[0] <= NEW_SHARE.usual + 1e-9
+    assert ensemble.holders([liar.peer])[0].is_new
 
 
 def test_a_stranger_that_contradicts_a_known_holder_of_its_model_has_nothing_but_a_name() -> None:

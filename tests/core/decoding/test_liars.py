@@ -141,7 +141,10 @@ def test_a_liar_under_an_honest_name_takes_nothing_from_those_who_have_it(claim:
         _, _, told = answer(table, order(k=4))
         shares = {w.peer: w.share for w in told.experts}
         found.append([shares[p] for p in table.peers[1:]])
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    *borrowing, thief = found[0]
+    *inventing, stranger = found[1]
+    assert all(mine >= theirs - 1e-6 for mine, theirs in zip(borrowing, inventing, strict=True))
+    assert thief <= stranger + 1e-6
 
 
 def test_a_liar_that_our_own_expert_contradicts_has_no_part_in_the_answer() -> None:
