@@ -26,6 +26,10 @@ from swarmllm.core.metrics.table import Metric as Metric
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView
+from swarmllm.core.thinking import Thinking as Thinking
+from swarmllm.core.trust.receipt import Signed as Signed
+from swarmllm.core.trust.standing import Standing as Standing
+from swarmllm.core.trust.standing import Word as Word
 from swarmllm.core.values import EngineLoad as EngineLoad
 from swarmllm.core.values import ModelCard as ModelCard
 from swarmllm.core.values import Only as Only

@@ -16,7 +16,7 @@ from swarmllm.runtime.model_reference import DemoExpert
 from swarmllm.testing.gguf_fixture import write_model
 
 pytestmark = pytest.mark.slow
-ANSWERS = 6
+ANSWERS = 4
 TOKENS = 24
 
 

@@ -136,9 +136,10 @@ async def _part(
         options = EngineOptions(threads=config.threads, cache_dir=str(cache_dir))
         found = measure_engine(model, options, quick, say)
     elif part == "api":
-        from swarmllm.cli.bench.api import measure as measure_api
+        from swarmllm.cli.bench import api
 
-        found = measure_api(model, cache_dir, API_TOKENS_QUICK if quick else API_TOKENS, say)
+        tokens, pairs = (API_TOKENS_QUICK, api.PAIRS_QUICK) if quick else (API_TOKENS, api.PAIRS)
+        found = api.measure(model, cache_dir, tokens, pairs, say)
     else:
         from swarmllm.cli.bench import transport
 

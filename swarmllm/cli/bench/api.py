@@ -53,7 +53,7 @@ START_S: Final = 60.0
 WARM_UP: Final = 5  # Tokens that are not counted.
 # Of a stream in each of the pairs. One stream makes as many tokens as the context holds, since a
 # collection of garbage more or less is much beside a hundred of them.
-PAIRS: Final = 7
+PAIRS, PAIRS_QUICK = 7, 2
 OVERHEAD_TOKENS: Final = {1: 400, STREAMS: 40}
 CLIENT: Final = "swarmllm.cli.bench.api_load"
 
@@ -113,7 +113,7 @@ class Load:
 
 
 async def measure(
-    model: Path, cache_dir: Path, tokens: int, say: Say
+    model: Path, cache_dir: Path, tokens: int, pairs: int, say: Say
 ) -> AsyncGenerator[Measurement]:
     say("an idle event loop")
     idle = await lags_of(partial(trio.sleep, 1.0))
@@ -122,7 +122,7 @@ async def measure(
         # The server itself is loaded with the first connection.
         await bench.clients.load(1, WARM_UP)
         for streams, count in OVERHEAD_TOKENS.items():
-            yield await overhead(bench, streams, min(tokens * 4, count), say)
+            yield await overhead(bench, streams, min(tokens * 4, count), pairs, say)
         say(f"{STREAMS} answers over HTTP")
         load = await loaded(bench, STREAMS, tokens)
         for share in (50, 99, 100):
@@ -285,14 +285,14 @@ async def halted(bench: Bench) -> Measurement:
 # --- figures --------------------------------------------------------------------------------------
 
 
-async def overhead(bench: Bench, streams: int, tokens: int, say: Say) -> Measurement:
+async def overhead(bench: Bench, streams: int, tokens: int, pairs: int, say: Say) -> Measurement:
     """The median of pairs, with the least and the most of them."""
     bare: list[float] = []
     over: list[float] = []
     requests: list[float] = []
     found: list[Seen] = []
-    for pair in range(PAIRS):
-        say(f"{several(streams, 'answer')} with and without HTTP, pair {pair + 1} of {PAIRS}")
+    for pair in range(pairs):
+        say(f"{several(streams, 'answer')} with and without HTTP, pair {pair + 1} of {pairs}")
         for is_http in (True, False) if pair % 2 else (False, True):
             if is_http:
                 took_ms, found = await http_ms(bench, streams, tokens)
@@ -302,21 +302,21 @@ async def overhead(bench: Bench, streams: int, tokens: int, say: Say) -> Measure
         whole_ms, seen = await http_ms(bench, streams, 1)
         events = sum(one.events for one in seen) / streams
         requests.append(whole_ms * events - await embedded_ms(bench.node, streams, 1))
-    pairs = [a - b for a, b in zip(over, bare, strict=True)]
+    gaps = [a - b for a, b in zip(over, bare, strict=True)]
     made, took_s = sum(s.events for s in found), max(s.last_at for s in found) - found[0].began_at
     size = sum(s.size_bytes for s in found) // made
     details = {
-        "least_ms": round(min(pairs), 3),
-        "most_ms": round(max(pairs), 3),
+        "least_ms": round(min(gaps), 3),
+        "most_ms": round(max(gaps), 3),
         "http_ms": round(statistics.median(over), 3),
         "embedded_ms": round(statistics.median(bare), 3),
         "request_ms": round(statistics.median(requests), 3),
-        "tokens": made * PAIRS,
+        "tokens": made * pairs,
         "tokens_per_s": round(made / took_s, 1),
         "bytes_per_token": size,
     }
     return Measurement(
-        *("API's own time per token", statistics.median(pairs), "ms", least_ms(size)),
+        *("API's own time per token", statistics.median(gaps), "ms", least_ms(size)),
         {"streams": streams},
         OVERHEAD_GOAL_MS,
         details,
