@@ -77,7 +77,7 @@ def test_a_node_behaves_as_the_file_says(tmp_path: Path, monkeypatch: pytest.Mon
                 *("--header", f"Authorization: Bearer {KEY}"),
                 *(f"--exclude-operation-id={name}" for name in ABSENT),
                 *("--checks", "all", "--phases", "examples,coverage,fuzzing"),
-                *("--max-examples", "10", "--generation-deterministic"),
+                *("--max-examples", "6", "--generation-deterministic"),
                 *("--request-timeout", "60", "--no-color"),
             ],
             env=os.environ

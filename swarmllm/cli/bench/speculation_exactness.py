@@ -68,6 +68,12 @@ class Texts:
     accepted: int = 0
 
 
+# What a node has seen of experts weighs them, and who answers in time is what it sees. So here
+# everybody's word counts from the start, and texts are compared and not acquaintances.
+PINS: Final = ("trust.results=0", "trust.new_share=1000", "trust.hidden_share=0")
+FLAGS: Final = ("--reproducible", *(word for pin in PINS for word in ("--pin", pin)))
+
+
 async def measure(
     quick: bool, config: Config, say: Callable[[str], None]
 ) -> AsyncGenerator[Measurement]:
@@ -124,7 +130,7 @@ async def write(
     requester's."""
     texts = Texts()
     with temporary_folder() as folder:
-        async with open_swarm(folder, LINK, models, cache_dir, say, ("--reproducible",)) as swarm:
+        async with open_swarm(folder, LINK, models, cache_dir, say, FLAGS) as swarm:
             for number, prompt in enumerate(prompts):
                 for name, fields in ASKED.items():
                     say(f"speculation {mode}: prompt {number + 1} of {len(prompts)}, {name}")

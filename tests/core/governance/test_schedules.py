@@ -46,7 +46,7 @@ from tests.core.halt.support import (
 )
 
 NODES = 3
-EXAMPLES = 40
+EXAMPLES = 25
 PHASES = tuple(Phase)
 STATE = founded(charter(replace(TERMS, phase=3)))
 THESE = replace(TERMS, phase=3)
