@@ -23,6 +23,8 @@ EXPLAINED: Final = (
     r"the prompt has [0-9]+ tokens.*",
     r"token id [0-9]+ of the prompt is outside .*",
     r"input has nothing that could be answered",
+    r"the bias .* of token [0-9]+ makes no sense: .*",  # An id beyond this node's vocabulary.
+    r"the domain .* has more than 16 bytes; no expert can claim it",  # Schemas count characters.
 )
 
 
