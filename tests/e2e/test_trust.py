@@ -15,6 +15,7 @@ import trio
 
 from swarmllm.adapters.datadir import default_folders
 from swarmllm.adapters.llama.expansion import expand
+from swarmllm.cli.bench.speculation_exactness import PINS
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import asking
 from swarmllm.runtime.service.record import Record
@@ -29,8 +30,6 @@ PROMPT: Final = (
     " river with his daughter, who said that she had never seen so many people at the fair, and"
     " that she would like to go home before it was dark."
 )
-OFF: Final = ("trust.results=0", "trust.new_share=1000", "trust.hidden_share=0")
-"""Pins with which everybody's word counts and nothing is hidden."""
 TOKENS: Final = 24
 
 
@@ -108,7 +107,7 @@ def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_no
                 for node in (*honest, *liars):
                     await node.wait_for("ready", START_S)
                 forcing = {node.peer for node in liars[:2]}
-                pins = [word for pin in OFF for word in ("--pin", pin)]
+                pins = [word for pin in PINS for word in ("--pin", pin)]
                 for name, more in (("before", pins), ("after", [])):
                     node = await asker(fleet, name, swarm, near, *more)
                     found[name] = await write(node), forcing

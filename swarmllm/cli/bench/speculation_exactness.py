@@ -27,6 +27,10 @@ from swarmllm.runtime.local_api.client import asking
 from swarmllm.runtime.model_reference import DemoExpert
 from swarmllm.testing.proxy import Link
 
+# What a node has seen of experts weighs them, and who answers in time is what it sees. So here
+# everybody's word counts from the start, and texts are compared and not acquaintances.
+PINS: Final = ("trust.results=0", "trust.new_share=1000", "trust.hidden_share=0")
+FLAGS: Final = ("--reproducible", *(word for pin in PINS for word in ("--pin", pin)))
 ASKED: Final[Mapping[str, Mapping[str, Any]]] = {
     "greedy": {"temperature": 0.0},
     "greedy with penalties": {"temperature": 0.0, "repetition_penalty": 1.2, "penalty_last": 32},
@@ -66,12 +70,6 @@ class Texts:
     by_request: dict[tuple[int, str], Told] = field(default_factory=dict)
     drafted: int = 0
     accepted: int = 0
-
-
-# What a node has seen of experts weighs them, and who answers in time is what it sees. So here
-# everybody's word counts from the start, and texts are compared and not acquaintances.
-PINS: Final = ("trust.results=0", "trust.new_share=1000", "trust.hidden_share=0")
-FLAGS: Final = ("--reproducible", *(word for pin in PINS for word in ("--pin", pin)))
 
 
 async def measure(

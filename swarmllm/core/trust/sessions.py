@@ -67,15 +67,17 @@ class Sessions:
     def __init__(self, reputation: Reputation, rng: random.Random, unseal: Unseal) -> None:
         self._reputation, self._rng, self._unseal = reputation, rng, unseal
         self._sessions: dict[tuple[PeerId, int], Ongoing] = {}
+        self._signing: dict[tuple[PeerId, int], Ongoing] = {}  # Of these, whose answer is over.
         # Who took part in which answer, of the last ones: they hold its text.
         self._parties: dict[int, list[PeerId]] = {}
 
     def next_deadline(self) -> float:
-        return min((one.signed_by for one in self._sessions.values()), default=math.inf)
+        return min((one.signed_by for one in self._signing.values()), default=math.inf)
 
     def opened(self, peer: PeerId, opened: Open, record: CapacityRecord, receipt: str = "") -> None:
         self._took_part(opened.session, peer)
         if len(self._sessions) < SESSIONS_MAX:
+            self._signing.pop((peer, opened.session), None)
             transcript = Transcript(opened.session, opened.model_digest)
             self._sessions[peer, opened.session] = Ongoing(
                 peer, transcript, opened, record, receipt=receipt
@@ -120,6 +122,7 @@ class Sessions:
         if not ongoing.can_sign:
             return (), self._over(ongoing)
         ongoing.signed_by = now + SIGN_S
+        self._signing[peer, session] = ongoing
         return [Send(peer, SignSession(session))], None
 
     def signed(self, peer: PeerId, signed: SessionSigned) -> Ongoing | None:
@@ -137,19 +140,22 @@ class Sessions:
 
     def overdue(self, now: float) -> list[Ongoing]:
         """Those whose expert has not signed them in time."""
-        due = [one for one in self._sessions.values() if one.signed_by <= now]
+        due = [one for one in self._signing.values() if one.signed_by <= now]
         return [self._over(one) for one in due]
 
     def gone(self, peer: PeerId) -> None:
         for key in [key for key in self._sessions if key[0] == peer]:
             del self._sessions[key]
+            self._signing.pop(key, None)
 
     def clear(self) -> None:
         self._sessions.clear()
+        self._signing.clear()
 
     def _over(self, ongoing: Ongoing) -> Ongoing:
         session = ongoing.opened.session
         del self._sessions[ongoing.peer, session]
+        self._signing.pop((ongoing.peer, session), None)
         ongoing.partners = tuple(self._parties.get(session, ()))
         return ongoing
 
