@@ -152,13 +152,17 @@ class Fleet:
         self._folder = folder
         self.nodes: list[NodeProcess] = []
 
-    async def start(self, name: str, arguments: Sequence[str]) -> NodeProcess:
+    async def start(
+        self, name: str, arguments: Sequence[str], prefix: Sequence[str] = ()
+    ) -> NodeProcess:
         """Start `swarmllm join --json` with its own data folder; returns at once. The same name
-        again is the same folder: a node that comes back."""
+        again is the same folder: a node that comes back. `prefix`: a command that becomes this one,
+        such as `nice`."""
         folder = self._folder / name.replace(" ", "-")
         folder.mkdir(mode=0o700, exist_ok=True)
         log = folder / "log"
         command = [
+            *prefix,
             sys.executable,
             "-P",
             "-m",
