@@ -13,7 +13,6 @@ import importlib
 import ipaddress
 import os
 import random
-import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,18 +31,18 @@ from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
 from swarmllm.adapters.ledger import part_of, performer_of
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.llama.llama_text import LlamaText
-from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
 from swarmllm.adapters.validation_process import ValidationProcess
 from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.expert import NodeExpert, settle, with_choice
+from swarmllm.assembly.invite import Accepted, accepted
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
 from swarmllm.assembly.watching import watching
 from swarmllm.core.effects import AgentEffect, TokenizerEffect
 from swarmllm.core.governance.machine import GovernanceMachine
-from swarmllm.core.halt.charter import Pin
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import AddressesFound, OwnerOffers, OwnerStops, RecordOffered
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.metrics.observer import Observer
@@ -60,7 +59,7 @@ from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.agent.own_figures import OwnFigures
-from swarmllm.runtime.booting import boot, pin_of
+from swarmllm.runtime.booting import boot
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.config.table import NO_PORT, pinned
@@ -84,6 +83,7 @@ from swarmllm.runtime.ports import (
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import HaltService
+from swarmllm.runtime.service.inviting import InviteService
 from swarmllm.runtime.service.json_events import (
     Listening,
     Ready,
@@ -137,10 +137,10 @@ async def open_node(
         async with AsyncExitStack() as stack:
             data = stack.enter_context(locked(config.data_dir))
             stack.enter_context(logs.writing(data.path / LOG_FILE, config.log_level))
-            config = with_choice(config)
-            tell(Starting(str(data.path), config.swarm))
+            joined = await trio.to_thread.run_sync(accepted, with_choice(config))
+            tell(Starting(str(data.path), joined.config.swarm))
             stack.callback(tell, Stopped())
-            node = await _start(stack, config, data, tell, parts or Parts())
+            node = await _start(stack, joined, data, tell, parts or Parts())
             started = True
             yield node
     except BaseExceptionGroup as group:
@@ -167,8 +167,9 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
 
 
 async def _start(
-    stack: AsyncExitStack, config: Config, data: DataDir, tell: SendFrame, parts: Parts
+    stack: AsyncExitStack, joined: Accepted, data: DataDir, tell: SendFrame, parts: Parts
 ) -> LocalNode:
+    config = joined.config
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
     defaults, settings = usual_request(config), Settings(pinned(config))
@@ -182,8 +183,9 @@ async def _start(
     store = stack.enter_context(SqliteStore(data.store_file, warn))
     imported = _importing_network(nursery)
     rng = random.Random(random.SystemRandom().getrandbits(128))
-    orders = await _boot_kill_switch(config, data, keyring, rng, warn)
+    orders = await _boot_kill_switch(joined, data, keyring, rng, warn)
     text, engine, advice = await open_model(stack, nursery, config, tell, parts, orders, keyring)
+    joined.check_vocabulary(text)
     await imported.wait()
     exchange = TokenizerExchange(digests_of(text) if isinstance(text, LlamaText) else None)
     governance = governance_part(
@@ -203,7 +205,7 @@ async def _start(
         *(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform), seen.watch
     )
     nursery.start_soon(ledgers.run, driver.feed)
-    opened = await _open_network(stack, config, keyring, driver, parts)
+    opened = await _open_network(stack, joined, keyring, driver, parts, orders.machine)
     network = opened[0]
     local = _local(config, node, driver, opened, text, defaults, advice, seen.observer)
     own = OwnFigures(seen.observer.samples, data.path, data.path / LEDGER_FILE)
@@ -214,13 +216,13 @@ async def _start(
     await stack.enter_async_context(_forwarding(local, tell))
     stack.callback(tell, Stopping("asked to"))
     tell(Listening(network.addrs))
-    await _remember(config, driver, store)
+    await _remember(joined, driver, store)
     if isinstance(text, LearnedText):
         nursery.start_soon(text.learn, TextSwarm(local, exchange, driver))
     await _offer_terms(config, governance.machine, driver, warn)
     governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
-    _open_service(service, local, orders, governing, driver, validation, agent, expert)
+    _open_service(service, local, orders, governing, driver, validation, agent, expert, keyring)
     service.http = await stack.enter_async_context(parts.http(service)) if parts.http else ""
     tell(_ready(network, api, service.http))
     return local
@@ -363,6 +365,7 @@ def _open_service(
     validation: ValidationService,
     agent: NodeAgent,
     expert: NodeExpert,
+    keyring: KeyFile,
 ) -> None:
     def ledger() -> LedgerView:
         return next(part for part in local.view().parts if isinstance(part, LedgerView))
@@ -374,6 +377,7 @@ def _open_service(
         validation,
         LedgerService(driver, ledger),
         agent.service(driver, local, expert),
+        InviteService(keyring, orders.machine, local),
     )
 
 
@@ -430,30 +434,17 @@ def _short_folder() -> Path:
 
 
 async def _boot_kill_switch(
-    config: Config,
+    joined: Accepted,
     data: DataDir,
     keyring: KeyFile,
     rng: random.Random,
     warn: Callable[[str], None],
 ) -> HaltPerformer:
-    pin = await trio.to_thread.run_sync(_pin, config.charter)
+    pin = await trio.to_thread.run_sync(joined.pin)
     orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng)
-    for remark in remarks:
+    for remark in (*joined.remarks, *remarks):
         warn(remark)
     return orders
-
-
-def _pin(charter: str) -> Pin | None:
-    """The swarm that the settings name: by the file of its charter, or by its id, which peers then
-    give the charter for."""
-    if not charter:
-        return None
-    if re.fullmatch(r"[0-9a-f]{64}", charter):
-        return Pin(bytes.fromhex(charter))
-    sheets = read_sheets(Path(charter))
-    if not all(sheet.data for sheet in sheets):
-        raise LocalError(f"{charter} holds a record that nobody has signed; use the signed one")
-    return pin_of([sheet.data for sheet in sheets])
 
 
 async def _watch_stop_file(path: Path, driver: Driver) -> None:
@@ -472,12 +463,17 @@ async def _watch_stop_file(path: Path, driver: Driver) -> None:
 
 
 async def _open_network(
-    stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
+    stack: AsyncExitStack,
+    joined: Accepted,
+    keyring: KeyFile,
+    driver: Driver,
+    parts: Parts,
+    machine: HaltMachine,
 ) -> Opened:
     if parts.network is not None:
         return await stack.enter_async_context(parts.network(keyring, driver)), tuple, Traffic
     network = await stack.enter_async_context(
-        open_network(network_options(config, keyring, driver))
+        open_network(network_options(joined.config, keyring, driver))
     )
 
     def troubles() -> tuple[str, ...]:
@@ -487,6 +483,7 @@ async def _open_network(
             if b.error and not b.connected
         ]
         return (
+            *joined.strangers(machine),
             *unreachable,
             *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []),
         )
@@ -520,11 +517,13 @@ def _is_loopback(addr: str) -> bool:
     return kind in {"ip4", "ip6"} and ipaddress.ip_address(host).is_loopback
 
 
-async def _remember(config: Config, driver: Driver, store: SqliteStore) -> None:
-    """Peers of the last run; whoever is still there is found again without anybody's help."""
+async def _remember(joined: Accepted, driver: Driver, store: SqliteStore) -> None:
+    """The invite, for the next start, and peers of the last run: whoever is still there is found
+    again without anybody's help."""
+    await trio.to_thread.run_sync(joined.keep)
     saved = await trio.to_thread.run_sync(store.load, SAVED_PEERS)
     for peer, addrs in load_saved(saved or b""):
-        kept = tuple(addr for addr in addrs if not config.offline or _is_loopback(addr))
+        kept = tuple(addr for addr in addrs if not joined.config.offline or _is_loopback(addr))
         if kept:
             await driver.feed(AddressesFound(peer, kept, "saved"))
 

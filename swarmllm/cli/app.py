@@ -17,6 +17,7 @@ from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.governance import app as governance
 from swarmllm.cli.guard import guarded
 from swarmllm.cli.helping import default_is, tidy
+from swarmllm.cli.invite.app import invite
 from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
@@ -73,6 +74,13 @@ def models_root(context: typer.Context) -> None:
 @o.spread
 def join(
     settings: o.ServingSettings,
+    invitation: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INVITE]",
+            help="The line that swarmllm invite printed on a node of the swarm.",
+        ),
+    ] = None,
     until_eof: Annotated[
         bool,
         typer.Option(
@@ -88,7 +96,11 @@ def join(
     def body() -> int:
         from swarmllm.cli.join import join as run
         from swarmllm.cli.settings import config_of
+        from swarmllm.errors import UsageError
 
+        if invitation is not None and settings["invite"] is not None:
+            raise UsageError("two invites were given, one of them with --invite; leave one out")
+        settings["invite"] = settings["invite"] if invitation is None else invitation
         return run(config_of(**settings), as_json=json, until_eof=until_eof, yes=yes, tiny=tiny)
 
     raise typer.Exit(guarded(body))
@@ -527,6 +539,7 @@ def simulate(context: typer.Context) -> None:
 app.command("eval")(evaluate)
 app.add_typer(settings, name="settings")
 operators.register(app)
+app.add_typer(invite, name="invite")
 app.add_typer(ledger, name="ledger")
 app.add_typer(agent, name="agent")
 app.add_typer(experts, name="experts")

@@ -44,7 +44,7 @@ WHAT: Final = "the bundle"
 OPTION: Final = " with --bundle"
 SECRET_SETTINGS: Final = frozenset({"api_keys"})
 NAMES: Final = frozenset(
-    {"peers", "announce", "api_hosts", "api_origins", "swarm", "charter", "otlp_endpoint"}
+    {"peers", "announce", "api_hosts", "api_origins", "swarm", "charter", "invite", "otlp_endpoint"}
 )
 """Settings that name people's machines or swarms: only hashes of them are told."""
 

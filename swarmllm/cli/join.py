@@ -26,6 +26,7 @@ from swarmllm.adapters.temporary_folder import sweep
 from swarmllm.api.serving import TOKEN_FILE, Options, serving
 from swarmllm.assembly import Parts, open_node
 from swarmllm.assembly.expert import with_choice
+from swarmllm.assembly.invite import accepted
 from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import OK, run
@@ -81,6 +82,7 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
+    accepted(config)  # A bad invite is told before anything is fetched for it.
     config = with_choice(config)
     http = _http(config)
     voted = voted_model(config) if config.model == AUTO else None

@@ -19,6 +19,7 @@ _SECRETS: Final = (
     re.compile(r"(?i)(?<=bearer )\S+"),
     re.compile(r"(?<=sha256:)[0-9a-f]{64}"),
     re.compile(r"\bsk-[\w-]+"),
+    re.compile(r"(?<=swarmllm:)[\w-]{16,}"),  # An invite, which may let its bearer in.
 )
 _PEER: Final = re.compile(rf"12D3KooW{_BASE58}+|\bQm{_BASE58}{{44}}\b")
 _DNS: Final = re.compile(

@@ -329,6 +329,7 @@ from swarmllm.messages.halt import (
 from swarmllm.messages.halt import (
     reason_name as reason_name,
 )
+from swarmllm.messages.invite import Invite as Invite
 from swarmllm.messages.ledger import (
     ALARM_FORKED as ALARM_FORKED,
 )

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -25,12 +26,18 @@ from swarmllm.core.effects import (
     Relay,
     SendFrame,
 )
-from swarmllm.core.halt.charter import Pin, Rejected, charter_hash, private_charter
+from swarmllm.core.halt.charter import (
+    NamedCharter,
+    Pin,
+    Rejected,
+    charter_hash,
+    private_charter,
+)
 from swarmllm.core.halt.machine import HaltMachine
-from swarmllm.core.halt.state import Outcome
+from swarmllm.core.halt.state import HaltState, Outcome
 from swarmllm.core.halt.state_file import load
 from swarmllm.core.inputs import RecordOffered
-from swarmllm.errors import LocalError
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import Charter
 from swarmllm.runtime.halt_performer import HaltPerformer, HaltStore
 from swarmllm.runtime.ports import Keyring
@@ -65,12 +72,14 @@ async def boot(
 ) -> tuple[HaltPerformer, tuple[str, ...]]:
     """The kill switch, started, and what people should be told, a sentence each.
 
-    UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not
-    valid.
+    UsageError if the folder belongs to another swarm or charter; LocalError if a record of the pin
+    is not valid.
     """
     first, second, genesis = await trio.to_thread.run_sync(store.load)
     private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
     found = load(first, second, genesis, private, None if pin is None else pin.swarm)
+    if pin is not None and pin.named is not None:
+        found = replace(found, state=_under(found.state, pin.named))
     now = trio.current_time()
     machine = HaltMachine(
         found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000)
@@ -89,6 +98,16 @@ async def boot(
         if not event.ok:
             break  # It is tried again while the node runs; an order to stop is obeyed all the same.
     return orders, (*found.remarks, *machine.halted)
+
+
+def _under(state: HaltState, named: NamedCharter) -> HaltState:
+    """The state with the charter that it must come to. UsageError if it has another one already."""
+    if any(map(named.contradicts, state.charters)):
+        raise UsageError(
+            f"charter {named.version} of this folder is not the one that the invite names"
+            f" ({named.hash.hex()[:16]}); use another folder with --data-dir"
+        )
+    return replace(state, named=named)
 
 
 def _perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> Outcome | None:

@@ -57,6 +57,8 @@ FAIL: Final[dict[str, str]] = {
     "resume propose": "resume propose --out c1",
     "resume sign": "resume sign nothing --key ann.key",
     "resume publish": "resume publish nothing",
+    "invite": "invite",
+    "invite show": "invite show nothing",
     "ledger show": "ledger show nothing",
     "ledger verify": "ledger verify nothing",
     "ledger prove": "ledger prove 1",

@@ -29,6 +29,7 @@ from swarmllm.messages import (
     Vectors,
 )
 from swarmllm.messages import governance as g
+from swarmllm.messages.invite import INVITE_LIFE_MAX_MS, TICKET_BYTES, Invite
 from swarmllm.wire.codec import CODES
 from swarmllm.wire.token_set import TokenSet, encode_set
 
@@ -150,6 +151,15 @@ def halt_message(draw: st.DrawFn, message: Any) -> Any:
                 charter_hash=hashed[:-1] + b"\1" if known else bytes(32),
                 halts=halts,
                 lifts=lifts,
+            )
+        case Invite(issued_ms=issued, charter_version=version, swarm=swarm):
+            return replace(
+                message,
+                vocabulary=draw(st.sampled_from((b"", bytes(range(32))))),
+                ticket=draw(st.sampled_from((b"", bytes(range(TICKET_BYTES))))),
+                charter_hash=swarm if version == 1 else message.charter_hash,
+                expires_ms=min(2**63 - 1, issued // 2 + draw(st.integers(1, INVITE_LIFE_MAX_MS))),
+                issued_ms=issued // 2,
             )
         case Charter(version=version, prev_hash=before):
             roles: dict[str, Any] = {

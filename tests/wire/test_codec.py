@@ -268,6 +268,7 @@ TYPE_CODES = {
     "SignSession": 7,
     "SessionSigned": 21,
     "SessionRecord": 68,
+    "Invite": 69,
     "Shuffle": 4,
     "Scores": 16,
     "Need": 17,

@@ -50,11 +50,26 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedCharter:
+    """The charter that an invite names, by version and hash: whoever shows another one of this
+    version would lure its bearer elsewhere."""
+
+    version: int
+    hash: bytes
+
+    def contradicts(self, opened: SignedRecord) -> bool:
+        """Whether this is another charter of the same version."""
+        return charter_of(opened).version == self.version and charter_hash(opened) != self.hash
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
-    """The swarm that the user named: its id, and records that came with the name."""
+    """The swarm that the user named: its id, and what came with the name: its records, or which
+    charter it must have."""
 
     swarm: bytes
     records: tuple[bytes, ...] = ()
+    named: NamedCharter | None = None
 
 
 def key_ids(public_keys: Sequence[bytes]) -> frozenset[bytes]:

@@ -162,11 +162,11 @@ class HaltMachine:
             return ("the order to start again is not on disk yet",)
         return ()
 
-    def is_same_swarm(self, peer: PeerId) -> bool:
-        """Whether the peer has said that it is of our swarm: from anybody else's point of view our
-        records are a breach."""
+    def swarm_of(self, peer: PeerId) -> bytes | None:
+        """The id of the swarm that the peer has said to be of; None while it has said nothing.
+        From the point of view of another one than ours our records are a breach."""
         link = self._links.get(peer)
-        return link is not None and link.swarm == self._state.swarm
+        return None if link is None else link.swarm
 
     @property
     def acknowledged(self) -> frozenset[PeerId]:
@@ -186,6 +186,8 @@ class HaltMachine:
         link = self._links.get(peer)
         if link is None:
             return f"no halt stream to {peer} is open"
+        if self._state.named is not None and link.swarm != self._state.swarm:
+            return f"{peer} is of another swarm than the invite names"
         return "" if link.digest == self.digest else f"{peer} has other halt records than this node"
 
     def _obstacles(self, now: float) -> tuple[str, ...]:
@@ -194,6 +196,8 @@ class HaltMachine:
             return self.halted
         if charter is None:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
+        if self._state.lacks_named:
+            return ("the charter that the invite names has not come yet",)
         if not self.serves and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
         if silent := self._validator.beacons.silent(charter, now):

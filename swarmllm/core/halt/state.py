@@ -26,6 +26,7 @@ from hashlib import sha256
 from typing import Final, assert_never
 
 from swarmllm.core.halt.charter import (
+    NamedCharter,
     Rejected,
     charter_hash,
     charter_of,
@@ -70,6 +71,8 @@ class HaltState:
     resumes: tuple[SignedRecord, ...] = ()
     stopped_here: bool = False
     lost: bool = False
+    named: NamedCharter | None = field(default=None, compare=False)
+    """What the invite said; nothing of it is kept with the state."""
     highs: dict[bytes, int] = field(init=False, compare=False, repr=False)
     """H: key id -> seq. Not to be changed, like the two below."""
     lifts: dict[bytes, int] = field(init=False, compare=False, repr=False)
@@ -109,6 +112,11 @@ class HaltState:
     def version(self) -> int:
         """Of the charter in force; 0 for none."""
         return len(self.charters)
+
+    @property
+    def lacks_named(self) -> bool:
+        """Whether the charter that the invite names has not come yet."""
+        return self.named is not None and self.version < self.named.version
 
     @property
     def standing(self) -> tuple[Halt, ...]:
@@ -272,6 +280,11 @@ def _validate_charter(
 ) -> Outcome:
     if charter.version <= state.version:
         return Known()
+    if state.named is not None and state.named.contradicts(opened):
+        # Its sender may honestly have been given it by a root quorum that signed two.
+        return Rejected(
+            f"charter {charter.version} is not the one that the invite names", penalise=False
+        )
     if state.charter is None:
         if charter.version != 1:
             return Rejected(f"charter {charter.version} before charter 1", penalise=False, ask=True)

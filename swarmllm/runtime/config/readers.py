@@ -17,6 +17,7 @@ from swarmllm.messages import PeerId
 from swarmllm.runtime.config.setting import Reader, Unfit
 from swarmllm.runtime.model_reference import EXPECTED, NotAReference, OwnFile, parse_reference
 from swarmllm.wire.identity import public_key_of
+from swarmllm.wire.invite import LINE_MAX, SCHEME
 
 # Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
 ADDRS_MAX: Final = 64
@@ -132,6 +133,17 @@ def read_charter(value: object, is_text: bool) -> str:
     if re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return value.lower()
     return str(_absolute(_expanded(value)))
+
+
+def read_invite(value: object, is_text: bool) -> str:
+    """The line of an invite, as it stands; what it says is read when the node starts."""
+    if value == "":
+        return ""
+    found = value.strip() if isinstance(value, str) else ""
+    if not found.startswith(SCHEME) or len(found) > LINE_MAX:
+        said = found[:24] or value
+        raise Unfit(said, f"an invite: {SCHEME} and at most {LINE_MAX - len(SCHEME)} characters")
+    return found
 
 
 def read_vocabulary(value: object, is_text: bool) -> str:

@@ -27,6 +27,7 @@ from swarmllm.runtime.config.readers import (
     read_endpoint,
     read_folder,
     read_host,
+    read_invite,
     read_model,
     read_swarm,
     read_switch,
@@ -103,6 +104,15 @@ class Config:
             "Who may halt the swarm: the charter's file, or the swarm's id. Empty:"
             " this node's owner alone.",
             metavar="FILE|ID",
+        ),
+    ] = ""
+    invite: Annotated[
+        str,
+        Setting(
+            read_invite,
+            "The invite with which this node joins a swarm; `swarmllm join` also takes it without"
+            " a flag. It is kept in the data folder, and good for the next start as well.",
+            metavar="LINE",
         ),
     ] = ""
     listen_host: Annotated[

@@ -95,7 +95,9 @@ class HaltService:
             and durable.digest == state.digest
             and durable.stopped_here == state.stopped_here,
             peers=sorted(self._peers()),
-            same_swarm=sorted(peer for peer in self._orders.links if machine.is_same_swarm(peer)),
+            same_swarm=sorted(
+                one for one in self._orders.links if machine.swarm_of(one) == state.swarm
+            ),
             acknowledged=sorted(machine.acknowledged),
         )
 

@@ -5,11 +5,11 @@ parameters in, records out.
         async for record in records: ...
 
 The local socket (`local_api`), gRPC and a command's own node are thin callers of this. `generate`
-gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `audits`, `metrics` and
-`shutdown` give one record; `events` tells of experts and peers until the caller leaves; the kill
-switch's operations are in `halts`, those of governance in `governance`, those of programs that
-manage nodes in `mesh`, those of the agent and of the node's expert in `agent`. What cannot be
-answered is raised as a UsageError, LocalError or HaltedError.
+gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `audits`, `metrics`,
+`invite` and `shutdown` give one record; `events` tells of experts and peers until the caller
+leaves; the kill switch's operations are in `halts`, those of governance in `governance`, those of
+programs that manage nodes in `mesh`, those of the agent and of the node's expert in `agent`. What
+cannot be answered is raised as a UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ import trio
 from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
-from swarmllm.runtime.service import mesh, metrics, trust_fields
+from swarmllm.runtime.service import inviting, mesh, metrics, trust_fields
 from swarmllm.runtime.service.agent import OPS as AGENT_OPS
 from swarmllm.runtime.service.agent import AgentService
 from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
+from swarmllm.runtime.service.inviting import InviteService
 from swarmllm.runtime.service.json_events import (
     Stopping,
     end_record,
@@ -119,6 +120,7 @@ class Service:
         self._validation: ValidationService | None = None
         self._ledgers: LedgerService | None = None
         self._agent: AgentService | None = None
+        self._invites: InviteService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
         self._ops: Final[
@@ -135,6 +137,9 @@ class Service:
             "settings": self._show_settings,
             "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,
+            "invite": lambda params, _: inviting.answer(
+                self.wait_started, lambda: self._inviting, params
+            ),
             "shutdown": self._ask_shutdown,
         }
 
@@ -146,6 +151,7 @@ class Service:
         validation: ValidationService | None = None,
         ledgers: LedgerService | None = None,
         agent: AgentService | None = None,
+        invites: InviteService | None = None,
     ) -> None:
         """The node has started. None: it has no kill switch or ledger, or takes no part in
         governance or in validations, or offers no expert for good."""
@@ -155,6 +161,7 @@ class Service:
         self._validation = validation
         self._ledgers = ledgers
         self._agent = agent
+        self._inviting = invites
         self._open.set()
 
     @property

@@ -373,9 +373,8 @@ class OrdersArePassedOn(Checker):
             for peer in effect.to
         }
         assert host.halt_machine is not None
-        owed = {
-            p for p in host.connections if host.halt_machine.is_same_swarm(p) and p != heard.peer
-        }
+        swarm_of, own = host.halt_machine.swarm_of, host.halt_machine.state.swarm
+        owed = {p for p in host.connections if swarm_of(p) == own and p != heard.peer}
         if not owed <= told:
             raise self.broken(
                 self.LAW, host, f"order {heard.order.seq} does not go to {min(owed - told)}"
@@ -520,6 +519,6 @@ def _speaks(one: Host, two: Host) -> bool:
     return (
         one.halt_machine is not None
         and two.halt_machine is not None
-        and one.halt_machine.is_same_swarm(two.peer)
-        and two.halt_machine.is_same_swarm(one.peer)
+        and one.halt_machine.swarm_of(two.peer) == one.halt_machine.state.swarm
+        and two.halt_machine.swarm_of(one.peer) == two.halt_machine.state.swarm
     )

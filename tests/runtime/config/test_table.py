@@ -33,6 +33,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "vocabulary": ("llama3", "llama3"),
     "swarm": ("lab", "lab"),
     "charter": ("a" * 64, "a" * 64),
+    "invite": ("swarmllm:abc", "swarmllm:abc"),
     "listen_host": ("::1", "::1"),
     "peers": ([ADDR], (ADDR,)),
     "announce": ([ADDR], (ADDR,)),

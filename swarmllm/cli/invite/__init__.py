@@ -1,0 +1,1 @@
+"""The command `swarmllm invite`: making an invite, and reading one."""
