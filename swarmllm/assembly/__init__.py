@@ -509,6 +509,8 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
+        relay=config.relay,
+        behind_nat=config.behind_nat,
     )
 
 

@@ -9,6 +9,8 @@ CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes con
 ANSWERS_ALLOWED: Final = 3  # In capacity records: its expert answers ScoreAllowed; no bytes.
 ANSWERS_DRAFTS: Final = 6  # In capacity records: its expert answers ScoreDraft; no bytes.
 SIGNS_SESSIONS: Final = 7  # In capacity records: its expert answers SignSession; no bytes.
+# In capacity records: one of the addresses is a relay's; which one, and its key, 33 bytes.
+RELAYED: Final = 8
 AGENT_TERMS: Final = 4  # In terms of governance: what the charter grants an agent; 31 bytes.
 # In charters: the held-out text of the quality gate, its digest (16 bytes) and its name.
 HELD_OUT: Final = 5
@@ -51,3 +53,15 @@ def answers_drafts(ext: bytes) -> bool:
 def signs_sessions(ext: bytes) -> bool:
     """Whether the author of the record answers a SignSession."""
     return SIGNS_SESSIONS in additions(ext)
+
+
+def relayed(at: int, key: bytes) -> bytes:
+    """The addition that says: the address at this place in the record is that of a relay, which has
+    this key."""
+    return addition(RELAYED, bytes([at]) + key)
+
+
+def relayed_in(ext: bytes) -> tuple[int, bytes] | None:
+    """Which address is a relay's, and the relay's key; None if the record does not say so."""
+    found = additions(ext).get(RELAYED, b"")
+    return (found[0], found[1:]) if len(found) == 33 else None

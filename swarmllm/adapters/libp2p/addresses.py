@@ -40,6 +40,7 @@ _VIRTUAL: Final = (
     "lxc",
 )
 _DNS: Final = ("dns", "dns4", "dns6")
+_CIRCUIT: Final = "/p2p-circuit"
 _DNS_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
@@ -70,6 +71,36 @@ class TcpAddress:
     @property
     def is_wildcard(self) -> bool:
         return self.kind not in _DNS and ipaddress.ip_address(self.host).is_unspecified
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitAddress:
+    """`/ip4/HOST/tcp/PORT/p2p/RELAY/p2p-circuit`, perhaps with `/p2p/PEER` behind it: a peer that
+    is reached through a relay. `relay` has the relay's id, too."""
+
+    relay: TcpAddress
+    peer: PeerId | None
+
+    def __str__(self) -> str:
+        return f"{self.relay}/p2p/{self.relay.peer}{_CIRCUIT}"
+
+
+def is_circuit(text: str) -> bool:
+    return _CIRCUIT in text
+
+
+def parse_circuit(text: str) -> CircuitAddress:
+    """RemoteError for anything but a plain TCP address of a relay, its id, and perhaps a peer's."""
+    relay, _, rest = text.partition(_CIRCUIT)
+    addr = parse_addr(relay)
+    if addr.peer is None:
+        raise RemoteError(f"address {text[:64]!r}: names no relay")
+    peer = PeerId(rest.removeprefix("/p2p/")) if rest else None
+    if peer is not None:
+        if not rest.startswith("/p2p/"):
+            raise RemoteError(f"address {text[:64]!r}: something else than a peer behind the relay")
+        public_key_of(peer)
+    return CircuitAddress(addr, peer)
 
 
 def parse_addr(text: str) -> TcpAddress:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, Final
 
@@ -18,8 +18,16 @@ import trio
 from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
-from swarmllm.adapters.libp2p.addresses import TcpAddress, own_addr, parse_addr
+from swarmllm.adapters.libp2p.addresses import (
+    CircuitAddress,
+    TcpAddress,
+    is_circuit,
+    own_addr,
+    parse_addr,
+    parse_circuit,
+)
 from swarmllm.adapters.libp2p.backoff import Backoff
+from swarmllm.adapters.libp2p.link import Link
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.resolve import by_number
@@ -32,7 +40,13 @@ log = logging.getLogger("swarmllm.net")
 
 # Between addresses of one peer: a LAN answers sooner, a distant one costs one more attempt.
 STAGGER_S: Final = 0.15
+# Relays come a little later than what is reached directly: a detour costs every round trip.
+DETOUR_S: Final = 0.25
+CIRCUITS_PER_DIAL_MAX: Final = 3  # As many relays as a peer has.
 ADDRESS_TTL_S: Final = 3_600
+
+Through = Callable[[Link, PeerId], Awaitable[None]]
+"""Connects to a peer through the relay at the other end of a link; an exception says why not."""
 
 
 class Unreachable(Exception):
@@ -45,6 +59,7 @@ class For(Enum):
     NODE = "node"
     OWNER = "owner"
     ROUTE = "route"  # The DHT's, at addresses that strangers gave.
+    RELAY = "relay"  # A relay, on the way to somebody else.
 
 
 class Dialer:
@@ -75,7 +90,11 @@ class Dialer:
             For.NODE: trio.CapacityLimiter(options.limits.dials_max),
             For.ROUTE: trio.CapacityLimiter(max(1, options.limits.dials_max // 2)),
             For.OWNER: trio.CapacityLimiter(max(1, len(options.bootstrap))),
+            # Of its own, or dials that wait for their relays would hold all that these need.
+            For.RELAY: trio.CapacityLimiter(options.limits.dials_max),
         }
+        self.through: Through | None = None
+        """Set before anything is dialled, by whoever can."""
         self._dialling: dict[PeerId, trio.Event] = {}
         # The last outcome for those who waited; bounded by `_dialling`.
         self._failures: dict[PeerId, str] = {}
@@ -117,14 +136,16 @@ class Dialer:
             done.set()
 
     async def _reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For) -> None:
-        targets = self._targets(peer, addrs)
+        (targets, why), circuits = self._targets(peer, addrs), self._circuits(peer, addrs)
+        if not targets and not circuits:
+            raise Unreachable(why)
         errors: dict[str, str] = {}
         within_s = self._options.timing.dial_within_s
         with trio.move_on_after(within_s):
             async with self._slots[whom]:
                 unknown: dict[str, str] = {}
                 targets = await by_number(targets, unknown)
-                if not targets:
+                if not targets and not circuits:
                     raise Unreachable(
                         "; ".join(f"{addr}: {text}" for addr, text in unknown.items())
                     )
@@ -132,8 +153,8 @@ class Dialer:
                     if self._links.of(peer) is not None:
                         return
                     await self._links.wait_change()
-                await self._race(peer, targets, errors)
-                if len(errors) == len(targets):
+                await self._race(peer, targets, circuits, errors)
+                if len(errors) == len(targets) + len(circuits):
                     raise Unreachable("; ".join(f"{addr}: {text}" for addr, text in errors.items()))
                 while self._links.of(peer) is None:
                     if self._links.refuses(peer):
@@ -144,13 +165,15 @@ class Dialer:
                 return
         raise Unreachable(f"no answer within {within_s:g} s")
 
-    def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> list[TcpAddress]:
-        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are
-        left out and those that no stranger may send us to (`core.peers.dial_rule`), the rest is
-        bounded."""
+    def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> tuple[list[TcpAddress], str]:
+        """The addresses worth dialling, and why the last of the others is not. What peers tell is
+        not to be trusted: malformed ones are left out and those that no stranger may send us to
+        (`core.peers.dial_rule`), the rest is bounded."""
         targets: list[TcpAddress] = []
         why, vantage = "no usable address", self._vantage()
         for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
+            if is_circuit(text):
+                continue
             try:
                 addr = parse_addr(text)
             except RemoteError as error:
@@ -168,17 +191,37 @@ class Dialer:
                     why = f"{addr} is not dialled: {refused}"
                     continue
             targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
-        unique = list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max]
-        if not unique:
-            raise Unreachable(why)
-        return unique
+        return list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max], why
+
+    def _circuits(self, peer: PeerId, addrs: tuple[str, ...]) -> list[CircuitAddress]:
+        """The ways through relays that are worth trying, one for each relay; where the relay itself
+        is said to be is judged when it is dialled."""
+        found: dict[PeerId, CircuitAddress] = {}
+        for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
+            if not is_circuit(text):
+                continue
+            try:
+                addr = parse_circuit(text)
+            except RemoteError as error:
+                log.debug("address of %s left out: %s", peer, error)
+                continue
+            relay = addr.relay.peer
+            if addr.peer in (None, peer) and relay is not None and relay not in (peer, self._us):
+                found.setdefault(relay, CircuitAddress(addr.relay, None))
+        return list(found.values())[:CIRCUITS_PER_DIAL_MAX] if self.through is not None else []
 
     def _is_owners(self, peer: PeerId, addr: TcpAddress) -> bool:
         return TcpAddress(addr.kind, addr.host, addr.port, peer) in self._owners
 
-    async def _race(self, peer: PeerId, targets: list[TcpAddress], errors: dict[str, str]) -> None:
-        """Dial all, each a little later than the one before; the first to connect ends the others.
-        `errors` gets the failures."""
+    async def _race(
+        self,
+        peer: PeerId,
+        targets: list[TcpAddress],
+        circuits: list[CircuitAddress],
+        errors: dict[str, str],
+    ) -> None:
+        """Dial all, each a little later than the one before, relays last; the first to connect ends
+        the others. `errors` gets the failures."""
         identity = libp2p_id(peer)
         async with trio.open_nursery() as nursery:
             for addr in targets:
@@ -193,6 +236,32 @@ class Dialer:
                 )
                 with trio.move_on_after(STAGGER_S):
                     await failed.wait()
+            if circuits and len(errors) < len(targets):
+                await trio.sleep(DETOUR_S)
+            for circuit in circuits:
+                nursery.start_soon(self._detour, peer, circuit, errors, nursery.cancel_scope)
+
+    async def _detour(
+        self,
+        peer: PeerId,
+        circuit: CircuitAddress,
+        errors: dict[str, str],
+        race: trio.CancelScope,
+    ) -> None:
+        """Through one relay, which is dialled like any other stranger first."""
+        relay = circuit.relay.peer
+        assert relay is not None
+        assert self.through is not None
+        try:
+            await self.reach(relay, (str(circuit.relay),), For.RELAY)
+            link = self._links.of(relay)
+            if link is None:
+                raise Unreachable("it is gone")
+            await self.through(link, peer)
+        except (Unreachable, SwarmException, RemoteError) as error:
+            errors[str(circuit)] = str(error)
+            return
+        race.cancel()
 
     async def _attempt(
         self,
@@ -256,7 +325,7 @@ class Bootstrap:
         dialer: Dialer,
         links: Links,
         options: NetworkOptions,
-        found: Callable[[PeerId, str], None],
+        found: Callable[[PeerId, tuple[str, ...]], None],
     ) -> None:
         self._addr, self._peer = text, bootstrap_addr(text)
         self._dialer, self._links, self._timing, self._found = dialer, links, options.timing, found
@@ -273,7 +342,7 @@ class Bootstrap:
         )
 
     async def run(self) -> None:
-        self._found(self._peer, self._addr)
+        self._found(self._peer, (self._addr,))
         backoff = Backoff(self._timing.bootstrap_min_s, self._timing.bootstrap_max_s)
         while True:
             self._attempts += 1

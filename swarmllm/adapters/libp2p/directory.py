@@ -26,8 +26,8 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.utils import InvalidRecordType
 from libp2p.records.validator import NamespacedValidator, Validator
 
-from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, is_short
-from swarmllm.adapters.libp2p.addresses import parse_addr
+from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, bounded
+from swarmllm.adapters.libp2p.addresses import is_circuit, parse_addr, parse_circuit
 from swarmllm.adapters.libp2p.dht_pace import Pace, Paced
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
@@ -117,11 +117,7 @@ class _Providers(ProviderStore):  # type: ignore[misc]
             block = known[name].block
         elif block is not None and not self._makes_room(known, block):
             return
-        addrs = [
-            addr
-            for addr in provider.addrs[:ADDRS_READ_MAX]
-            if is_short(addr) and _is_usable(str(addr))
-        ][:ADDRS_MAX]
+        addrs = bounded([addr for addr in provider.addrs[:ADDRS_READ_MAX] if _is_usable(str(addr))])
         known[name] = _Provider(PeerInfo(provider.peer_id, addrs), block)
         for stale in [other for other in self.providers if other not in self.providing_keys][
             : max(0, len(self.providers) - KEYS_MAX)
@@ -410,7 +406,7 @@ def _verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 def _is_usable(addr: str) -> bool:
     try:
-        parse_addr(addr)
+        (parse_circuit if is_circuit(addr) else parse_addr)(addr)
     except RemoteError:
         return False
     return True

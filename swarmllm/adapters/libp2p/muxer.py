@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,7 @@ import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.yamux import yamux
 
+from swarmllm.adapters.libp2p.relay_stream import CircuitStream
 from swarmllm.adapters.libp2p.unread import Buffers, Overrun, Unread
 
 log = logging.getLogger("swarmllm.net")
@@ -130,6 +131,9 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
     def __init__(self, secured_conn: Any, peer_id: Any, bounds: Bounds) -> None:
         super().__init__(secured_conn, peer_id, is_initiator=secured_conn.is_initiator)
         self.stall_s = bounds.stall_s
+        under = self._under(_LAYERS[:-1])
+        self.circuit = under if isinstance(under, CircuitStream) else None
+        """The stream through a relay on which this connection runs; None on a socket."""
 
         def breach(reason: str) -> None:
             """No strike: what is unread and which streams are open is partly our own and partly a
@@ -243,15 +247,22 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
 
         Fault 5: `close` cannot do this, because its GO_AWAY queues behind the write that is stuck.
         """
-        layer: Any = self.secured_conn
-        for name in _LAYERS:
-            layer = getattr(layer, name, None)
-        assert isinstance(layer, trio.SocketStream), (
-            f"no socket under {type(self.secured_conn).__name__}"
-        )
-        try:
-            layer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        except OSError:
-            log.debug("connection to %s is already closed", self.peer_id)
-        layer.socket.close()
+        if self.circuit is not None:
+            self.circuit.abort()
+        else:
+            layer = self._under(_LAYERS)
+            assert isinstance(layer, trio.SocketStream), (
+                f"no socket under {type(self.secured_conn).__name__}"
+            )
+            try:
+                layer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                log.debug("connection to %s is already closed", self.peer_id)
+            layer.socket.close()
         self._unread.close()
+
+    def _under(self, names: Sequence[str]) -> Any:
+        layer: Any = self.secured_conn
+        for name in names:
+            layer = getattr(layer, name, None)
+        return layer

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 from libp2p.abc import INotifee
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
+from swarmllm.adapters.libp2p.address_book import PEER_BYTES, bounded
 from swarmllm.adapters.libp2p.addresses import (
+    CircuitAddress,
     TcpAddress,
     bind,
     bound_addr,
@@ -34,6 +36,9 @@ from swarmllm.adapters.libp2p.lan import Lan
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.relay_client import RelayClient
+from swarmllm.adapters.libp2p.relay_messages import HOP_PROTOCOL
+from swarmllm.adapters.libp2p.relay_server import RelayServer
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput
@@ -64,6 +69,7 @@ class Libp2pNetwork:
         self._override = tuple(_without_peer(text) for text in options.announce)
         self._announced = self._override or reachable(self._listening)
         self._stands, self._stands_with, self._stood_at = Vantage(), self._announced, -math.inf
+        self._circuits: tuple[CircuitAddress, ...] = ()
         self._inbox = Inbox(options.limits.inputs_max)
         self._switch = Switch(options)
         self._peer = PeerId(self._switch.get_peer_id().to_base58())
@@ -84,17 +90,32 @@ class Libp2pNetwork:
             answer = partial(self._links.answer_channel, channel.name)
             self._host.set_stream_handler(channel.protocol, answer, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
+        self.relays = RelayClient(
+            (self._host, self._switch, self._links),
+            options.timing,
+            nursery,
+            self._stand,
+            self._tell_addrs,
+        )
+        """How this node is reached where nobody can dial it."""
+        self._dialer.through = self.relays.connect
+        self._relay = _relay(self._host, self._links, self._direct_addrs, options)
         self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = (
             Directory(
-                self._host, options.timing, self._found_in_dht, lambda: self._stand().is_loopback
+                self._host,
+                options.timing,
+                partial(self._found, "dht"),
+                lambda: self._stand().is_loopback,
             )
             if options.dht
             else None
         )
-        self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
+        self._lan = (
+            Lan(self._peer, options.swarm, partial(self._found, "lan")) if options.lan else None
+        )
         self._bootstrap = [
-            Bootstrap(text, self._dialer, self._links, options, self._found_bootstrap)
+            Bootstrap(text, self._dialer, self._links, options, partial(self._found, "bootstrap"))
             for text in options.bootstrap
         ]
 
@@ -104,7 +125,7 @@ class Libp2pNetwork:
 
     @property
     def addrs(self) -> tuple[str, ...]:
-        return tuple(f"{addr}/p2p/{self._peer}" for addr in self._announced)
+        return tuple(f"{addr}/p2p/{self._peer}" for addr in (*self._announced, *self._circuits))
 
     @property
     def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
@@ -134,7 +155,8 @@ class Libp2pNetwork:
             "unread_given_way": unread.given_way,
         }
         sent, received = (0, 0) if self._gossip is None else self._gossip.volume
-        return Traffic(crowding, self._links.kinds, sent, received)
+        relay = {} if self._relay is None else self._relay.figures
+        return Traffic(crowding, self._links.kinds, sent, received, relay)
 
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
@@ -187,7 +209,19 @@ class Libp2pNetwork:
         return self._stands
 
     def _multiaddrs(self) -> list[Multiaddr]:
-        return [Multiaddr(str(addr)) for addr in self._announced]
+        """What identify, gossip and the DHT say of us: direct ones first, and less of those where
+        there are others."""
+        through = [Multiaddr(str(addr)) for addr in self._circuits]
+        direct = [Multiaddr(str(addr)) for addr in self._announced]
+        kept = bounded([*through, *direct], PEER_BYTES)
+        return [*kept[len(through) :], *through]
+
+    def _direct_addrs(self) -> list[Multiaddr]:
+        return [Multiaddr(f"{addr}/p2p/{self._peer}") for addr in self._announced]
+
+    def _tell_addrs(self) -> None:
+        self._circuits = self.relays.addrs
+        self._inbox.put(AddressesChanged(self.addrs))
 
     def _is_settled(self, peer_id: Any) -> bool:
         return self._links.of(PeerId(peer_id.to_base58())) is not None
@@ -200,19 +234,17 @@ class Libp2pNetwork:
             self._nursery.start_soon(self._directory.add, identity)
 
     def _on_lost(self, link: Link) -> None:
+        if self._relay is not None:
+            self._relay.lost(link.peer)
         if self._gossip is not None:
             self._gossip.drop(libp2p_id(link.peer))
 
-    def _found_in_dht(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        self._inbox.put(AddressesFound(peer, addrs, "dht"))
-
-    def _found_on_lan(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        # Anybody on the network can write these; the next announcement comes by itself.
-        if not self._inbox.full:
-            self._inbox.put(AddressesFound(peer, addrs, "lan"))
-
-    def _found_bootstrap(self, peer: PeerId, addr: str) -> None:
-        self._inbox.put(AddressesFound(peer, (addr,), "bootstrap"))
+    def _found(
+        self, source: Literal["lan", "bootstrap", "dht"], peer: PeerId, addrs: tuple[str, ...]
+    ) -> None:
+        # Anybody on the local network can write these; the next announcement comes by itself.
+        if source != "lan" or not self._inbox.full:
+            self._inbox.put(AddressesFound(peer, addrs, source))
 
     async def _start(self, sockets: list[socket.socket]) -> None:
         """Services first, then the door, then whatever looks for others."""
@@ -230,9 +262,11 @@ class Libp2pNetwork:
             start(gossip.run)
             await gossip.join()
         start(self._switch.serve, sockets)
-        self._inbox.put(AddressesChanged(self.addrs))
+        self._tell_addrs()
         if self._directory is not None:
             start(self._directory.run)
+        self.relays.need(self._options.behind_nat)
+        start(self.relays.run)
         start(self._announce)
         for one in self._bootstrap:
             start(one.run)
@@ -250,7 +284,7 @@ class Libp2pNetwork:
                     now = self._announced if fixed else reachable(self._listening)
                 nursery.cancel_scope.cancel()
             self._announced = now
-            self._inbox.put(AddressesChanged(self.addrs))
+            self._tell_addrs()
 
     async def _close(self) -> None:
         """Goodbyes, then the sockets: nothing that a peer does or leaves undone can make this
@@ -318,6 +352,17 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
             sock.close()
     if failed is not None:
         raise failed
+
+
+def _relay(
+    host: Host, links: Links, announced: Callable[[], list[Multiaddr]], options: NetworkOptions
+) -> RelayServer | None:
+    """Where this node is to be one."""
+    if not options.relay:
+        return None
+    relay = RelayServer(host, links, announced, options.relay_limits)
+    host.set_stream_handler(HOP_PROTOCOL, relay.answer, lasting=True)
+    return relay
 
 
 def _without_peer(text: str) -> TcpAddress:

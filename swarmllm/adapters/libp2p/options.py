@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmllm.core.peers.liveness import DIAL_S, PING_S, SILENT_S
+from swarmllm.core.peers.relay_quota import RelayLimits
 from swarmllm.core.peers.strikes import REFUSE_S, STRIKES_MAX
 from swarmllm.messages import PeerId
 from swarmllm.runtime.ports import Channel
@@ -109,7 +110,8 @@ class NetworkOptions:
     or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are dialled for ever. `swarm` names
     DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols
     beside the expert protocol that this node speaks, the kill switch's first; without any it has no
-    part in gossip.
+    part in gossip. With `relay` it lends circuits to peers that nobody can dial; with `behind_nat`
+    it is such a peer itself from the start.
     """
 
     seed: bytes = field(repr=False)
@@ -121,6 +123,9 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
+    relay: bool = False
+    behind_nat: bool = False
+    relay_limits: RelayLimits = field(default_factory=RelayLimits)
     limits: NetworkLimits = field(default_factory=NetworkLimits)
     timing: NetworkTiming = field(default_factory=NetworkTiming)
 

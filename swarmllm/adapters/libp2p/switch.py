@@ -118,6 +118,8 @@ class Switch(Swarm):  # type: ignore[misc]
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Accept until cancelled; the listening sockets are closed then. Where the process has no
         descriptor left, trio tries again every 100 ms."""
+        if not sockets:
+            return  # Who only dials; trio will not wait for nobody.
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         await trio.serve_listeners(self._accept, listeners)
 

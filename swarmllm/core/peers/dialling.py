@@ -29,6 +29,7 @@ from swarmllm.core.effects import Dial
 from swarmllm.core.facts import ExpertHeard, Fact, PeerGone, RecordsHeard
 from swarmllm.core.inputs import AddressesFound, DialFailed, Input, PeerConnected, PeerLost
 from swarmllm.core.part import Part, Told
+from swarmllm.core.peers.relayed import whole
 from swarmllm.messages import PeerId
 
 # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
@@ -78,7 +79,7 @@ class Dialling(Part):
             case RecordsHeard(heard=heard):
                 for peer, record, is_usable in heard:
                     if is_usable:
-                        self.found(peer, record.addrs, now)
+                        self.found(peer, whole(record), now)
             case ExpertHeard(peer=peer, addrs=addrs):
                 self.found(peer, addrs, now)
             case PeerConnected(peer=peer):

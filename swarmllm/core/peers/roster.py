@@ -16,14 +16,13 @@ from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import AddressesChanged, Input, VocabularyLearned
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.dialling import Dialling
+from swarmllm.core.peers.relayed import halves, told_the_dht, whole
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.trust.standing import Standing, Word
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.messages import (
-    RECORD_ADDR_MAX,
-    RECORD_ADDRS_MAX,
     CapacityRecord,
     ExpertRecord,
     PeerId,
@@ -35,7 +34,7 @@ from swarmllm.wire.ext import (
     SIGNS_SESSIONS,
     addition,
 )
-from swarmllm.wire.names import clip_name, is_address
+from swarmllm.wire.names import clip_name
 
 UNNAMED = "unnamed"
 NAME_MAX = 32
@@ -81,7 +80,7 @@ class Roster(Part):
                 return [OwnExpertChanged("addresses")]
             case VocabularyLearned(fingerprint=fingerprint):
                 self.fingerprint = fingerprint
-                return [ExpertHeard(peer, record.addrs) for peer, record in self.experts(now)]
+                return [ExpertHeard(peer, whole(record)) for peer, record in self.experts(now)]
             case _:
                 return ()
 
@@ -179,6 +178,7 @@ class Roster(Part):
         )
 
     def _record(self, card: ModelCard, load: EngineLoad) -> CapacityRecord:
+        addrs, through = halves(self.own, self.addrs)
         return CapacityRecord(
             boot=self.boot,
             seq=self.seq,
@@ -192,9 +192,9 @@ class Roster(Part):
             sessions_free=min(65_535, load.sessions_free) if self._clearance.serves else 0,
             sessions_max=min(65_535, load.sessions_max) if self._clearance.serves else 0,
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
-            addrs=self._short_addrs(),
+            addrs=addrs,
             ctl_digest=self.digest,
-            ext=_additions(card, signs=self.signs),
+            ext=_additions(card, signs=self.signs) + through,
         )
 
     def dht_record(self) -> ExpertRecord | None:
@@ -202,19 +202,11 @@ class Roster(Part):
         card = self._serving.card
         if card is None or not self._clearance.serves or not self._serving.is_offered:
             return None
-        addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
+        addrs = told_the_dht(self.own, self.addrs)
         name = clip_name(card.name, NAME_MAX) or UNNAMED
         return ExpertRecord(
             self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs
         )
-
-    def _short_addrs(self) -> tuple[str, ...]:
-        """Without our peer id, which the envelope proves anyway and which would be half of the
-        record."""
-        bare = dict.fromkeys(a.removesuffix(f"/p2p/{self.own}") for a in self.addrs)
-        return tuple(a for a in bare if is_address(a) and len(a) <= RECORD_ADDR_MAX)[
-            :RECORD_ADDRS_MAX
-        ]
 
     @property
     def digest(self) -> bytes:

@@ -157,6 +157,23 @@ class Config:
             help="Neither look for peers on the local network nor be found there.",
         ),
     ] = True
+    relay: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether the node lends circuits to peers that nobody can dial, within bounds: up to"
+            " 16 Mbit/s. Only where others can dial this node.",
+            help="Relay for peers that nobody can dial, within bounds.",
+        ),
+    ] = False
+    behind_nat: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether the node is to be reached through relays, because nobody can dial it.",
+            help="Be reached through relays, because nobody can dial this node.",
+        ),
+    ] = False
     canary: Annotated[
         bool,
         Setting(
