@@ -217,7 +217,7 @@ def counted(tokens: Tokens) -> Iterator[None]:
 
 def point(p: Parameters, seed: int) -> Results:
     settings: Values = {} if p["defended"] else UNDEFENDED
-    world = Swarm(seed, link=LINK, halts=False, settings=settings)
+    world = Swarm(seed, link=LINK, halts=False, settings=settings, audits=p["defended"])
     liars = round(p["share"] * p["experts"])
     add_experts(world, [honest_spec(p, i) for i in range(p["experts"] - liars)])
     models = tuple(world.model(honest_spec(p, i)) for i in range(p["models"]))
@@ -239,6 +239,7 @@ def point(p: Parameters, seed: int) -> Results:
         if any(isinstance(behaviour, Turning) for behaviour in behaviours):
             Asking(world, askers, texts, each=p["before"]).run()
         tokens.begin()
+        sent = sum(host.bytes_sent for host in world.hosts)
         asking = Asking(world, askers, texts, each=p["after"])
         asking.run()
     weight, count = weight_of(asking.answers, lies)
@@ -253,6 +254,7 @@ def point(p: Parameters, seed: int) -> Results:
         "finished": measured["finished"],
         "tokens_per_s": measured["tokens_per_s"],
         "bytes_per_token": share(sizes, count),
+        "traffic_per_token": share(sum(h.bytes_sent for h in world.hosts) - sent, count),
     }
 
 
@@ -344,6 +346,7 @@ STUDY: Final = Study(
         Result("finished", "share of the answers that were written to their end", digits=3),
         Result("tokens_per_s", "of one answer", digits=2),
         Result("bytes_per_token", "that answers of experts take", "bytes", digits=0),
+        Result("traffic_per_token", "of all that is asked and answered", "bytes", digits=0),
     ),
     point=point,
     sweep={"attack": tuple(ATTACKS), "share": (0.05, 0.2, 0.4)},

@@ -213,7 +213,7 @@ CROWD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("attack", ["heart", "believable", "replicas", "lookalike"])
+@pytest.mark.parametrize("attack", ["heart", "believable", "replicas", "lookalike", "careful"])
 def test_who_made_up_what_it_knew_has_next_to_no_weight_and_without_the_defences_much(
     attack: str,
 ) -> None:

@@ -206,9 +206,9 @@ class Ensemble:
         return [shares[self._voice(p)] / replicas[self._voice(p)] * (p in heard) for p in peers]
 
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
-        """Which model each of them claims, which one is our own, and of whom too little is known,
-        or too much."""
-        return [Holder(self._model(p), p == self._own, self.trust.is_doubtful(p)) for p in peers]
+        """Which model each of them claims, which one is our own, and of whom too little is known
+        for a token of its alone, or too much."""
+        return [Holder(self._model(p), p == self._own, not self.trust.may_choose(p)) for p in peers]
 
     def verdict(
         self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]
@@ -276,7 +276,7 @@ class Ensemble:
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
         """What these voices weigh: by their word, as far as it counts, and under the caps. A voice
         is known if one of its members is, and boasts no more than the most modest of these."""
-        if self._shared_by != self._settings.version:
+        if self.trust.hears_of_audits() or self._shared_by != self._settings.version:
             self._shared_by = self._settings.version
             self._shares.clear()
         shares = self._shares.get(found)

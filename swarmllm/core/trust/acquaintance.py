@@ -12,7 +12,7 @@ from swarmllm.core.peers.router import FALSE_NATS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HIDDEN_SHARE, RESULTS
 from swarmllm.core.trust.evidence import HiddenTokens, cuts_of, doubt, is_credible, merits_of
-from swarmllm.core.trust.track_record import NOTHING, TrackRecord
+from swarmllm.core.trust.track_record import NOTHING, TrackRecord, TrackRecords
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 
@@ -28,6 +28,8 @@ class Acquaintance:
         self._rng = rng
         self._settings = settings
         self._own: PeerId | None = None
+        self._records = TrackRecords()
+        self._refutations = 0
         self._models: dict[PeerId, bytes] = {}
         self._known: dict[PeerId, TrackRecord] = {}
         self.hidden = HiddenTokens(order.prompt, (), order.vocab_size)
@@ -36,6 +38,7 @@ class Acquaintance:
         """A peer that may take part, with the model that it claims; as many as the ensemble has."""
         self._models[peer] = digest
         self._known[peer] = pool.track_records.of(peer, digest)
+        self._records = pool.track_records
         if pool.is_local(peer):
             self._own = peer
 
@@ -55,6 +58,28 @@ class Acquaintance:
             return False
         is_refuted = self._known.get(peer, NOTHING).is_refuted
         return is_refuted or self.is_new(peer) or self.doubt(peer) > BOAST_NATS
+
+    def may_choose(self, peer: PeerId) -> bool:
+        """Whether it may choose a token that nobody else wants: it is known, and what it says in
+        answers was looked at."""
+        if peer == self._own or not self._records.has_audits:
+            return not self.is_doubtful(peer)
+        return not self.is_doubtful(peer) and self._known.get(peer, NOTHING).is_confirmed
+
+    def hears_of_audits(self) -> bool:
+        """Whether audits have refuted anybody of this answer since this was asked last: for the
+        rest of it such a one has no word."""
+        if self._records.refutations == self._refutations:
+            return False
+        self._refutations = self._records.refutations
+        now = {peer: self._records.of(peer, model) for peer, model in self._models.items()}
+        found = {
+            peer: record
+            for peer, record in now.items()
+            if record.is_refuted and not self._known[peer].is_refuted
+        }
+        self._known |= found
+        return bool(found)
 
     def credible(self) -> set[PeerId]:
         """Who may speak for its model: it is known, what it says of given tokens is no better than
@@ -108,7 +133,9 @@ class Acquaintance:
             for peer, merit in merits_of(said).items():
                 if peer != self._own:
                     boast = claimed[peer] - merit if peer in claimed else None
-                    self._keep(pool, peer, self._known[peer].after_hidden(merit, boast))
+                    # As it is now: an audit may have ended since this answer began.
+                    record = pool.track_records.of(peer, self._models[peer])
+                    self._keep(pool, peer, record.after_hidden(merit, boast))
 
     def tested(self) -> set[PeerId]:
         """Who has said what it expects behind any cut."""

@@ -1,9 +1,10 @@
 """Audits: now and then, once a session is over and its expert has signed it, another holder of the
 same model is asked about some of its positions.
 
-Nobody waits for an audit: it begins when no answer is being written, or after `WAIT_S`, and its
-tokens are paid from a share of those of answers (`core.trust.purse`). What is found goes into the
-reputation, which says how likely the next session is audited, and who is asked no more.
+Nobody waits for an audit: it begins when no answer is being written, or after a while
+(`core.trust.waiting`), and its tokens are paid from a share of those of answers
+(`core.trust.purse`). What is found goes into the reputation, which says how likely the next session
+is audited, and who is asked no more.
 
 Laws: an expert that answers with its model is never excluded while those who lie about its model
 are fewer than those who do not; a case ends whoever dies; the expert learns nothing of what is
@@ -12,11 +13,9 @@ looked at before it has signed.
 
 from __future__ import annotations
 
-import math
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from swarmllm.core.effects import CloseSession, NodeEffect, Penalise, RunScore, Send
@@ -48,6 +47,7 @@ from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
 from swarmllm.core.trust.standing import Standing, standing_of
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.trust.transcript import Transcript, replay
+from swarmllm.core.trust.waiting import WAIT_S, Queue, Waiting
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -65,9 +65,7 @@ from swarmllm.messages import (
 from swarmllm.wire.context import EMPTY
 from swarmllm.wire.sparse import SparseList, decode_list
 
-WAITING_MAX: Final = 16  # Cases that wait for their turn; the oldest gives way.
 REPLY_S: Final = 60.0
-WAIT_S: Final = 30.0
 TRIES_MAX: Final = 4  # Holders that are asked for one case.
 FIRST_ORDER: Final = 1 << 48  # Apart from the orders of `serving` and of answers.
 FIRST_SESSION: Final = 1 << 31  # Answers begin below.
@@ -115,24 +113,6 @@ class TrustView:
     opinions: Opinions
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A case whose turn has not come, or has: then `by` is asked, until `until`."""
-
-    case: Case
-    text: tuple[int, ...]
-    session: Ongoing
-    since: float
-    by: PeerId | None = None
-    until: float = math.inf
-    number: int = 0
-    order: int = 0
-    tried: set[PeerId] = field(default_factory=set)
-    tokens: int = 0
-    opinion: int = 0
-    """The number under which its outcome is wanted, and nothing else comes of it; 0: an audit."""
-
-
 class Audits(Part):
     inputs = (
         *(ExpertTold, ExpertReplied, SessionSigned, Scored),
@@ -146,10 +126,11 @@ class Audits(Part):
         """What is found goes into `track_records` too, which the gate reads."""
         self._around, self._rng = around, trust.rng
         self._reputation, self._zero_s = trust.reputation, trust.unix_at_zero_s
-        records = TrackRecords() if track_records is None else track_records
+        self._records = records = TrackRecords() if track_records is None else track_records
+        records.has_audits = True
         self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal)
         self._findings = Findings(around.own, trust.reputation, records)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting = Queue()
         self._current: Waiting | None = None
         self._purse = Purse()
         self._receipts = Receipts(self._sessions.open_for, trust.unseal)
@@ -180,7 +161,7 @@ class Audits(Part):
                 if (waiting := _brought(number, signed, self._around, self._rng, now)) is None:
                     self._opinions.keep(number, Finding(Verdict.NOBODY))
                 else:
-                    self._waiting.appendleft(waiting)
+                    self._waiting.add_first(waiting)
             case ContradictionProved(peer=peer, model_digest=digest, why=why):
                 return self._findings.proved(peer, digest, why, self._unix_s(now))
             case Asked(request=request):
@@ -210,7 +191,7 @@ class Audits(Part):
         deadline = min(self._sessions.next_deadline(), self._findings.next_deadline())
         if self._current is not None:
             return min(deadline, self._current.until)
-        return min(deadline, self._waiting[0].since + WAIT_S) if self._waiting else deadline
+        return min(deadline, self._waiting.next_at())
 
     def view(self, now: float) -> TrustView:
         now_s, purse = self._unix_s(now), self._purse
@@ -266,27 +247,28 @@ class Audits(Part):
             found = replay(session.transcript.rounds, VOCABULARY_MAX)
         except RemoteError:
             return  # The answer has parted with such an expert already.
-        said = draw(found, self._rng)
+        said = draw(found, self._rng, session.prompt)
         if not said:
             return
-        if len(self._waiting) >= WAITING_MAX:
-            self._waiting.popleft()
         case = Case(session.peer, said, self._around.own)
-        self._waiting.append(Waiting(case, found.text[: said[-1].length], session, now))
+        known = self._records.of(session.peer, session.digest)
+        is_urgent = bool(session.written(said)) and not known.is_confirmed
+        text = found.text[: said[-1].length]
+        self._waiting.add(Waiting(case, text, session, now, is_urgent=is_urgent))
 
     def _go_on(self, now: float) -> list[NodeEffect | Fact]:
         """The next case, if nothing is in its way."""
         told: list[NodeEffect | Fact] = []
         while self._current is None and self._waiting:
-            if self._answers and now < self._waiting[0].since + WAIT_S:
+            if self._answers and now < self._waiting.next_at():
                 break
-            self._current = self._waiting.popleft()
+            self._current = self._waiting.pop()
             told += self._ask(self._current, now)
         return told
 
     def _ask(self, waiting: Waiting, now: float) -> Told:
         """The next holder; without one the case ends with what there is."""
-        able = [peer for peer in self._able(waiting, now) if peer not in waiting.tried]
+        able = self._able(waiting, now)
         size = len(waiting.text)
         if (
             not able
@@ -311,15 +293,18 @@ class Audits(Part):
         return [Send(waiting.by, opened), Send(waiting.by, score)]
 
     def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
-        """Who else has the model, and room for the text. Our own first of all."""
+        """Who has the model and room for the text, and was not asked yet: others, and when there
+        are no more of them the expert itself."""
         digest = waiting.session.digest
-        return [
+        able = [
             peer
             for peer, record in self._around.holders(now)
             if record.model_digest == digest
-            and peer != waiting.case.expert
             and record.context_max >= len(waiting.text)
+            and peer not in waiting.tried
         ]
+        others = [peer for peer in able if peer != waiting.case.expert]
+        return others or (able if waiting.session.written(waiting.case.said) else [])
 
     def _question(self, waiting: Waiting) -> Score:
         said = waiting.case.said
@@ -380,8 +365,8 @@ class Audits(Part):
         if waiting.opinion:
             self._opinions.keep(waiting.opinion, finding)
             return ()
-        count, tokens = len(waiting.case.said), waiting.tokens
-        return self._findings.ended(waiting.session, finding, count, tokens, self._unix_s(now))
+        said, tokens = waiting.case.said, waiting.tokens
+        return self._findings.ended(waiting.session, finding, said, tokens, self._unix_s(now))
 
     def _unix_s(self, now: float) -> float:
         return self._zero_s + now

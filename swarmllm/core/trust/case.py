@@ -3,7 +3,9 @@ those two differ, by a third.
 
 The case is pure: it says whom to ask next and what came of it. Our own file, if we hold the model,
 is never wrong; other holders are believed only two against one, and where there is no third nobody
-knows who is wrong.
+knows who is wrong. Last of all the expert itself is asked: it sees a new prompt, and does not know
+what of it is looked at. Who says something else than it has signed is wrong, whoever else has the
+model; who says the same again has shown nothing but that.
 """
 
 from __future__ import annotations
@@ -25,15 +27,20 @@ class Verdict(StrEnum):
 
     AGREED = "agreed"
     DIFFERED = "differed"
+    REPEATED = "said again"
     DISPUTED = "in dispute"
     NOBODY = "nobody to ask"
 
 
-def draw(found: Replay, rng: random.Random) -> tuple[Said, ...]:
+def draw(found: Replay, rng: random.Random, prompt: int = 0) -> tuple[Said, ...]:
     """The positions that are looked at: at most `POSITIONS` of what can be asked about in one
-    question."""
+    question, of those behind a prompt of so many tokens before others. Where a prompt ends the
+    expert can see, and what it says of that the hidden tokens show."""
     able = [one for one in found.said if one.length <= TOKENS_MAX]
-    drawn = rng.sample(able, min(POSITIONS, len(able)))
+    written = [one for one in able if one.length > prompt]
+    drawn = rng.sample(written, min(POSITIONS, len(written)))
+    others = [one for one in able if one.length <= prompt]
+    drawn += rng.sample(others, min(POSITIONS - len(drawn), len(others)))
     return tuple(sorted(drawn, key=lambda one: one.length))
 
 
@@ -62,6 +69,8 @@ class Case:
         self._replies[by] = tuple(lists)
         found = self._against_said(by)
         asked = tuple(self._replies)
+        if by == self.expert:
+            return self._again(found)
         if not differs(found) and len(asked) == 1:
             return Finding(Verdict.AGREED, found, by=asked)
         if by == self.own:
@@ -84,6 +93,15 @@ class Case:
         if not asked:
             return Finding(Verdict.NOBODY)
         return Finding(Verdict.DISPUTED, self._against_said(asked[0]), by=asked)
+
+    def _again(self, found: tuple[Difference, ...]) -> Finding:
+        """What the expert itself says of its own text, when nobody else is left."""
+        asked = tuple(self._replies)
+        if differs(found):
+            return Finding(Verdict.DIFFERED, found, self.expert, asked)
+        if len(asked) > 1:
+            return self.without_third()
+        return Finding(Verdict.REPEATED, found, by=asked)
 
     @property
     def asked(self) -> tuple[PeerId, ...]:

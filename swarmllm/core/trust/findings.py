@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +19,7 @@ from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing
 from swarmllm.core.trust.suspicion import Suspicion
 from swarmllm.core.trust.track_record import TrackRecords
+from swarmllm.core.trust.transcript import Said
 from swarmllm.messages import ExpertExcluded, PeerId
 from swarmllm.wire.codec import encode
 
@@ -82,10 +84,15 @@ class Findings:
         ]
 
     def ended(
-        self, session: Ongoing, finding: Finding, positions: int, tokens: int, now_s: float
+        self,
+        session: Ongoing,
+        finding: Finding,
+        said: Sequence[Said],
+        tokens: int,
+        now_s: float,
     ) -> Told:
-        """An audit of this session has come to this, at so many positions and for so many
-        tokens."""
+        """An audit of this session has come to this, at these positions and for so many tokens."""
+        positions, written = len(said), session.written(said)
         peer, digest = session.peer, session.digest
         told: Told = ()
         match finding.verdict:
@@ -95,11 +102,16 @@ class Findings:
                 told = self._differed(digest, finding, now_s)
                 if finding.against != peer:  # A third has borne it out.
                     self._agreed(peer, digest, replace(finding, found=()), now_s)
+            case Verdict.REPEATED:
+                self._reputation.repeated(peer, digest, now_s)
             case Verdict.DISPUTED:
                 for one in (peer, *finding.by[:1]):
                     self._reputation.disputed(one, digest, now_s)
             case Verdict.NOBODY:
                 return ()
+        if written and finding.verdict in {Verdict.AGREED, Verdict.REPEATED}:
+            found = self._track_records.of(peer, digest)
+            self._track_records.put(peer, digest, found.after_confirmed())
         self.history.append(
             Audit(
                 at_s=now_s,
@@ -133,8 +145,9 @@ class Findings:
         self._tracked(peer, digest, is_passed=False)
         found = mean(finding.found)
         suspicion = Suspicion(self._reputation.of(peer, digest, now_s).suspicion)
+        of = "what it said when asked again" if finding.by[-1:] == (peer,) else "its model's"
         why = (
-            f"its lists differ from its model's by {found.variation:.2f} in total variation"
+            f"its lists differ from {of} by {found.variation:.2f} in total variation"
             f" at {len(finding.found)} positions"
         )
         if not self._reputation.failed(peer, digest, suspicion.after(finding.found), now_s, why):

@@ -42,6 +42,8 @@ def unpack(saved: bytes, now_s: float) -> Iterator[tuple[Key, TrackRecord]]:
 
 def _record(row: Any) -> tuple[Key, TrackRecord] | None:
     names = [one.name for one in fields(TrackRecord)]
+    if isinstance(row, list) and len(row) == 1 + len(names):
+        row = [*row, 0.0]  # Of a node that did not count what was confirmed yet.
     if not isinstance(row, list) or len(row) != 2 + len(names):
         return None
     peer, digest, *values = row

@@ -143,6 +143,12 @@ class Reputation:
             replace(found, valid=found.valid + 1, row=found.row + 1, suspicion=left.nats),
         )
 
+    def repeated(self, peer: PeerId, digest: bytes, now_s: float) -> None:
+        """It said the same again, and nobody else could be asked: no valid audit, but there is
+        as little reason to ask again as after one."""
+        found = self.of(peer, digest, now_s)
+        self._keep(peer, digest, replace(found, row=found.row + 1))
+
     def disputed(self, peer: PeerId, digest: bytes, now_s: float) -> None:
         """Two holders of one model differ, and nobody knows who is wrong."""
         found = self.of(peer, digest, now_s)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from swarmllm.core.effects import Send
 from swarmllm.core.part import Told
 from swarmllm.core.trust.reputation import Reputation
-from swarmllm.core.trust.transcript import Transcript
+from swarmllm.core.trust.transcript import Said, Transcript
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     CapacityRecord,
@@ -51,6 +51,13 @@ class Ongoing:
     partners: tuple[PeerId, ...] = ()
     receipt: str = ""
     is_drawn: bool = False
+    prompt: int = 0
+    """How many tokens the text had when the last question of its first round was asked: behind them
+    the answer is written."""
+
+    def written(self, said: Sequence[Said]) -> int:
+        """How many of these positions are in the middle of the answer."""
+        return sum(one.length > self.prompt for one in said)
 
     @property
     def digest(self) -> bytes:
@@ -94,6 +101,8 @@ class Sessions:
         ongoing = self._sessions.get((peer, question.session))
         if ongoing is not None:
             ongoing.question = question
+            if not question.round:
+                ongoing.prompt = question.base + len(question.tokens)
 
     def replied(self, peer: PeerId, reply: ExpertReply) -> None:
         ongoing = self._sessions.get((peer, reply.session))

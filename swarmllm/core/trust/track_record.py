@@ -33,13 +33,22 @@ class TrackRecord:
     `audits` counts those that were passed since the last one that was not. `merit`: by how much it
     beat the uniform pool of all that were asked, in nats per hidden token. `overclaim`: by how much
     what it says of tokens that it was given is better than what it does on hidden ones, likewise.
-    `is_refuted`: the last audit showed that it does not run the model."""
+    `is_refuted`: the last audit showed that it does not run the model. `confirmed`: how
+    many audits of what it said in the middle of an answer found nothing, be it only that it said
+    the same again."""
 
     hidden: float = 0.0
     audits: float = 0.0
     merit: float = 0.0
     overclaim: float = 0.0
     is_refuted: bool = False
+    confirmed: float = 0.0
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether what it says in answers was looked at, and found true to its model or to itself.
+        To be honest for prompts is not enough: where one ends anybody can see."""
+        return self.confirmed > 0 and not self.is_refuted
 
     @property
     def results(self) -> float:
@@ -63,6 +72,11 @@ class TrackRecord:
             return replace(self, audits=self.audits + 1, is_refuted=False)
         return TrackRecord(is_refuted=True)
 
+    def after_confirmed(self) -> TrackRecord:
+        """What it said in the middle of an answer was looked at, and nothing was found. That alone
+        is no result: anybody can say the same again."""
+        return replace(self, confirmed=self.confirmed + 1)
+
     def decayed(self, share: float) -> TrackRecord:
         """With `share` (0..1) of what it counted for: merit that is old says less."""
         return replace(
@@ -71,6 +85,7 @@ class TrackRecord:
             audits=self.audits * share,
             merit=self.merit * share,
             overclaim=self.overclaim * share,
+            confirmed=self.confirmed * share,
         )
 
 
@@ -82,6 +97,10 @@ class TrackRecords:
     forgotten. Whoever keeps them on disk asks for `changed`, and begins with what it kept."""
 
     def __init__(self, kept: Iterable[tuple[Key, TrackRecord]] = ()) -> None:
+        self.has_audits = False
+        """Whether audits go into these records: then who was never audited is known the less."""
+        self.refutations = 0
+        """How often somebody was refuted: whoever keeps a copy of a record looks at this."""
         self._records: OrderedDict[Key, TrackRecord] = OrderedDict()
         self._changed: set[Key] = set()
         for key, record in kept:
@@ -103,6 +122,8 @@ class TrackRecords:
         return [(key, self._records[key]) for key in keys if key in self._records]
 
     def _put(self, key: Key, record: TrackRecord) -> None:
+        if record.is_refuted and not self._records.get(key, NOTHING).is_refuted:
+            self.refutations += 1
         self._records[key] = record
         self._records.move_to_end(key)
         self._changed.add(key)

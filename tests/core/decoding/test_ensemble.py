@@ -20,12 +20,15 @@ from swarmllm.core.peers.eviction import block_of
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import NEW_SHARE
+from swarmllm.core.trust.evidence import Allowance
 from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire import context
+from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse_encoding import encode_logits
 from tests.core.trust.trusting import Trusting
 
 PROMPT = tuple(range(3, 40))
@@ -355,6 +358,59 @@ def test_who_boasts_has_no_word_even_where_the_others_know_nothing_of_the_text()
         ensemble.learn(honest.peer, position, -11.0)
     assert ensemble.weights([liar.peer, honest.peer])[0] <= NEW_SHARE.usual + 1e-9
     assert ensemble.holders([liar.peer])[0].is_new
+
+
+def test_who_was_never_looked_at_in_an_answer_chooses_no_token_alone_where_there_are_audits() -> (
+    None
+):
+    """An expert may be honest for prompts, hidden tokens and all, and lie behind them."""
+    careful, honest = candidate("a", 1), candidate("b", 2)
+    flat = FlatPool()
+    flat.track_records.has_audits = True
+    for one in (careful, honest):
+        flat.track_records.put(one.peer, one.record.model_digest, TrackRecord(hidden=1000))
+    confirmed = TrackRecord(hidden=1000).after_confirmed()
+    flat.track_records.put(honest.peer, honest.record.model_digest, confirmed)
+    ensemble = ensemble_of([careful, honest], order(), flat)
+    peers = [careful.peer, honest.peer]
+    assert [one.is_new for one in ensemble.holders(peers)] == [True, False]
+    assert ensemble.weights(peers) == pytest.approx([0.5, 0.5]), "its word counts all the same"
+
+
+def test_who_is_refuted_in_the_middle_of_an_answer_has_no_word_for_the_rest_of_it() -> None:
+    liar, honest = candidate("a", 1), candidate("b", 2)
+    flat = FlatPool()
+    ensemble = ensemble_of([liar, honest], order(), flat)
+    for position in ensemble.gate.positions:
+        ensemble.learn(liar.peer, position, -0.5)
+        ensemble.learn(honest.peer, position, -11.0)
+    peers = [liar.peer, honest.peer]
+    assert ensemble.weights(peers)[0] > 0.9
+    assert not ensemble.holders(peers)[0].is_new
+    refuted = TrackRecord(hidden=1000).after_audit(is_passed=False)
+    flat.track_records.put(liar.peer, liar.record.model_digest, refuted)
+    assert ensemble.weights(peers)[0] <= NEW_SHARE.usual + 1e-9
+    assert ensemble.holders(peers)[0].is_new
+
+
+def test_what_an_audit_finds_while_a_prompt_is_told_is_not_forgotten_at_its_end() -> None:
+    liar, honest = candidate("a", 1), candidate("b", 2)
+    flat = FlatPool()
+    flat.all_new()
+    flat.allowance = Allowance()
+    ensemble = Ensemble(order(), random.Random(1), Settings())
+    ensemble.fitted(flat, [liar, honest])  # type: ignore[arg-type]
+    ensemble.trust.hide(flat, [liar.peer, honest.peer], ensemble.gate.positions)  # type: ignore[arg-type]
+    hidden = ensemble.trust.hidden
+    assert hidden.cut is not None
+    for peer in (liar.peer, honest.peer):
+        one = decode_list(encode_logits(np.zeros(512, np.float32), 512, 0), 512, 512)
+        hidden.listen(peer, hidden.cut, one)
+    refuted = TrackRecord().after_audit(is_passed=False)
+    flat.track_records.put(liar.peer, liar.record.model_digest, refuted)
+    ensemble.conclude(flat)  # type: ignore[arg-type]
+    assert flat.track_records.of(liar.peer, liar.record.model_digest).is_refuted
+    assert flat.track_records.of(honest.peer, honest.record.model_digest).hidden == 1
 
 
 def test_a_stranger_that_contradicts_a_known_holder_of_its_model_has_nothing_but_a_name() -> None:

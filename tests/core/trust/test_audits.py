@@ -27,14 +27,16 @@ from swarmllm.core.inputs import (
     Scored,
     TimerFired,
 )
-from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, WAIT_S, Audits, Surroundings
+from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, Audits, Surroundings
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
 from swarmllm.core.trust.keeping import RECORDS
 from swarmllm.core.trust.purse import FIRST
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.sessions import SIGN_S
+from swarmllm.core.trust.track_record import NOTHING, TrackRecords
 from swarmllm.core.trust.transcript import Chain, Replay, Said, begin
+from swarmllm.core.trust.waiting import WAIT_S
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import (
     Busy,
@@ -84,7 +86,8 @@ class Bench:
         )
         trust = self.sessions.trust(OWN, random.Random(1), 1e9)
         self.reputation = trust.reputation
-        self.part = Audits(trust, around)
+        self.records = TrackRecords()
+        self.part = Audits(trust, around, self.records)
 
     def hears(self, event: Input | Fact) -> list[Any]:
         return [one for one in self.part.handle(event, self.now) if not isinstance(one, Save)]
@@ -133,6 +136,10 @@ class Bench:
         lists = tuple(listed(1000 * model + index + 1) for index in score.answer)
         scores = Scores(score.session, score.round, 0, lists, b"", 1, 1, bytes(8))
         return self.hears(ExpertReplied(by, scores))
+
+    def confirm(self) -> None:
+        """What the expert has said in an answer was looked at."""
+        self.records.put(EXPERT, DIGEST, NOTHING.after_confirmed())
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -190,11 +197,67 @@ def test_without_a_third_both_are_in_dispute() -> None:
     del bench.holders[THIRD]
     bench.answers(model=2)
     by, score = bench.asked(bench.signs())
-    bench.looks(by, score)
+    again, score = bench.asked(bench.looks(by, score))
+    assert (by, again) == (SECOND, EXPERT)
+    bench.looks(EXPERT, score, model=2)
     assert bench.verdicts == [Verdict.DISPUTED]
     for peer in (EXPERT, SECOND):
         assert bench.part.standing(peer, DIGEST, bench.now).word == "in dispute"
         assert bench.part.trust(peer, DIGEST, bench.now) > 0
+
+
+def test_who_alone_has_its_model_is_asked_again_and_excluded_if_it_says_something_else() -> None:
+    bench = Bench(holders={EXPERT: SIGNS})
+    bench.answers(model=2)
+    by, score = bench.asked(bench.signs())
+    assert by == EXPERT
+    assert any(isinstance(one, AppendToLedger) for one in bench.looks(by, score, model=1))
+    assert bench.verdicts == [Verdict.DIFFERED]
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
+    assert "asked again" in bench.part.standing(EXPERT, DIGEST, bench.now).why
+
+
+def test_to_say_the_same_again_is_no_valid_audit_and_makes_the_next_one_less_likely() -> None:
+    bench = Bench(holders={EXPERT: SIGNS})
+    for number in range(3):
+        bench.reputation.disputed(EXPERT, DIGEST, 1e9)  # So the session is audited.
+        bench.answers()
+        by, score = bench.asked(bench.signs())
+        bench.looks(by, score)
+        assert bench.verdicts == [Verdict.REPEATED] * (number + 1)
+        assert bench.records.of(EXPERT, DIGEST).is_confirmed
+    account = bench.reputation.of(EXPERT, DIGEST, 1e9 + bench.now)
+    assert (account.valid, account.row) == (0, 1)
+    assert bench.records.of(EXPERT, DIGEST).results == 0
+
+
+def test_an_expert_is_not_asked_again_about_a_prompt_alone() -> None:
+    """For prompts it may be honest, and is tried by hidden tokens."""
+    bench = Bench(holders={EXPERT: SIGNS})
+    bench.answers(rounds=1)
+    assert bench.signs() == []
+    assert bench.verdicts == []
+
+
+def test_what_is_looked_at_is_in_the_answer_and_of_the_prompt_only_where_there_is_no_more() -> None:
+    bench = Bench()
+    bench.answers(rounds=30)
+    _, score = bench.asked(bench.signs())
+    assert 0 not in score.answer, "the end of the prompt"
+    short = Bench()
+    short.answers(rounds=4)
+    _, score = short.asked(short.signs())
+    assert score.answer == (0, 1, 2, 3)
+
+
+def test_of_whom_nothing_was_looked_at_yet_an_audit_begins_at_once() -> None:
+    bench = Bench()
+    bench.hears(Asked(3, GenerateRequest((1,))))
+    bench.answers()
+    by, score = bench.asked(bench.signs())
+    bench.looks(by, score)
+    bench.answers()
+    assert bench.signs() == [], "now it waits until no answer is written"
 
 
 def test_our_own_engine_comes_first_and_is_believed_alone() -> None:
@@ -216,7 +279,7 @@ def test_a_holder_that_does_not_answer_is_replaced_and_a_case_ends(how: str) -> 
     bench.answers()
     told = bench.signs()
     seen: list[PeerId] = []
-    for _ in range(2):
+    for _ in range(3):
         by, score = bench.asked(told)
         seen.append(by)
         match how:
@@ -226,19 +289,22 @@ def test_a_holder_that_does_not_answer_is_replaced_and_a_case_ends(how: str) -> 
                 told = bench.tick(REPLY_S + 0.1)
             case _:
                 told = bench.hears(PeerGone(by, "gone"))
-    assert sorted(seen) == [SECOND, THIRD]
+    assert seen[2] == EXPERT, "who said it is asked when nobody else is left"
+    assert set(seen) == {EXPERT, SECOND, THIRD}
     assert bench.verdicts == []
     assert bench.part.next_deadline() > bench.now
 
 
 def test_no_audit_begins_while_an_answer_is_written_unless_it_waits_for_too_long() -> None:
     bench = Bench()
+    bench.confirm()
     bench.hears(Asked(3, GenerateRequest((1,))))
     bench.answers()
     assert bench.signs() == []
     assert bench.part.next_deadline() <= bench.now + WAIT_S
     bench.asked(bench.hears(AnswerEnded(True, 1, 0, 3)))
     busy = Bench()
+    busy.confirm()
     busy.hears(Asked(3, GenerateRequest((1,))))
     busy.answers()
     assert busy.signs() == []

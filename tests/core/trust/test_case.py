@@ -66,6 +66,31 @@ def test_without_a_third_it_stays_a_dispute_and_without_anybody_nothing() -> Non
     assert (case.without_third().verdict, case.without_third().against) == (Verdict.DISPUTED, None)
 
 
+@pytest.mark.parametrize(
+    ("again", "verdict", "against"),
+    [(1, Verdict.REPEATED, None), (2, Verdict.DIFFERED, EXPERT)],
+)
+def test_who_says_something_else_than_it_has_signed_is_wrong(
+    again: int, verdict: Verdict, against: PeerId | None
+) -> None:
+    found = case_of(1).answered(EXPERT, lists(again))
+    assert found is not None
+    assert (found.verdict, found.against, found.by) == (verdict, against, (EXPERT,))
+
+
+def test_to_say_the_same_again_settles_no_dispute_and_to_contradict_oneself_does() -> None:
+    case = case_of(1)
+    assert case.answered(SECOND, lists(2)) is None
+    found = case.answered(EXPERT, lists(1))
+    assert found is not None
+    assert (found.verdict, found.against) == (Verdict.DISPUTED, None)
+    case = case_of(1)
+    assert case.answered(SECOND, lists(2)) is None
+    found = case.answered(EXPERT, lists(2))
+    assert found is not None
+    assert (found.verdict, found.against) == (Verdict.DIFFERED, EXPERT)
+
+
 def test_what_is_drawn_is_asked_in_one_question_and_any_of_it() -> None:
     said = tuple(Said(n, lists(1)[0], ENTRIES, None) for n in range(1, TOKENS_MAX + 99, 500))
     found = Replay((), said)

@@ -15,7 +15,7 @@ from tests.core.trust.test_reputation import values
 
 PEER, DIGEST, START_S = PeerId("one"), bytes(range(32)), 1_800_000_000.0
 numbers = st.floats(-8, 8, allow_subnormal=False)
-records = st.builds(TrackRecord, numbers, numbers, numbers, numbers, st.booleans())
+records = st.builds(TrackRecord, numbers, numbers, numbers, numbers, st.booleans(), numbers)
 
 
 @given(st.lists(records, max_size=6))
@@ -30,6 +30,12 @@ def test_after_a_week_it_counts_half_and_a_clock_that_ran_backwards_adds_nothing
     assert (later.hidden, later.audits, later.merit) == pytest.approx((4.0, 2.0, 0.5))
     ((_, before),) = unpack(saved, START_S - DAY_S)
     assert before == TrackRecord(8.0, 4.0, 1.0, 0.5)
+
+
+def test_what_a_node_kept_before_it_counted_what_was_confirmed_is_read() -> None:
+    row = [PEER, DIGEST, 8.0, 4.0, 1.0, 0.5, False]
+    ((_, found),) = unpack(msgpack.packb([1, START_S, [row]]), START_S)
+    assert found == TrackRecord(8.0, 4.0, 1.0, 0.5)
 
 
 @given(
