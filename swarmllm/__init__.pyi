@@ -18,6 +18,8 @@ from swarmllm.core.events import LogDoubted as LogDoubted
 from swarmllm.core.events import NodeHalted as NodeHalted
 from swarmllm.core.events import NodeResumed as NodeResumed
 from swarmllm.core.events import PeerSeen as PeerSeen
+from swarmllm.core.events import ServingPaused as ServingPaused
+from swarmllm.core.events import ServingResumed as ServingResumed
 from swarmllm.core.events import TokenChosen as TokenChosen
 from swarmllm.core.events import Weighed as Weighed
 from swarmllm.core.grammar import GrammarSource as GrammarSource
@@ -26,6 +28,7 @@ from swarmllm.core.metrics.table import Metric as Metric
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView
+from swarmllm.core.serving.lending import MachineUse as MachineUse
 from swarmllm.core.thinking import Thinking as Thinking
 from swarmllm.core.trust.receipt import Signed as Signed
 from swarmllm.core.trust.standing import Standing as Standing

@@ -37,6 +37,7 @@ from swarmllm.adapters.validation_process import ValidationProcess
 from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.expert import NodeExpert, settle, with_choice
 from swarmllm.assembly.invite import Accepted, accepted
+from swarmllm.assembly.lending import lending_of, look_of
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
 from swarmllm.assembly.watching import watching
@@ -69,6 +70,7 @@ from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.ledger_performer import LedgerPerformer
+from swarmllm.runtime.lending import Look, lend
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.ports import (
     Engine,
@@ -211,7 +213,7 @@ async def _start(
     own = OwnFigures(seen.observer.samples, data.path, data.path / LEDGER_FILE)
     agent.open(nursery, local, driver, recording, own, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
-    expert = await _expert(nursery, config, data, engine, text, driver, tell)
+    expert = await _expert(nursery, config, data, engine, text, driver, tell, parts.look)
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
     stack.callback(tell, Stopping("asked to"))
@@ -252,8 +254,11 @@ async def _expert(
     text: Text,
     driver: Driver,
     tell: SendFrame,
+    look: Look | None,
 ) -> NodeExpert:
     """The owner's hand on the engine; before anybody is told of the expert."""
+    if engine is not None:
+        await nursery.start(lend, lending_of(config), look or look_of(config), driver.feed)
     choice, remarks = await trio.to_thread.run_sync(settle, config, data.path)
     for remark in remarks:
         tell(Warned(remark))

@@ -12,6 +12,7 @@ import trio
 
 from swarmllm.adapters.datadir import make_folder
 from swarmllm.adapters.keyfile import KeyFile
+from swarmllm.adapters.limits import cores
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.llama_text import LlamaText
@@ -26,6 +27,7 @@ from swarmllm.adapters.validation_process import NICE
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.inputs import Input, TokenizerSealed
 from swarmllm.core.peers.view import VocabularyView
+from swarmllm.core.serving.lending import share_of
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
@@ -33,6 +35,7 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.learned_text import LearnedText
+from swarmllm.runtime.lending import Look
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 from swarmllm.runtime.ports import (
     Engine,
@@ -57,7 +60,8 @@ class Parts:
     """Doubles for a test or other implementations for an embedder; None means the real one.
     `review_pace` is a test clock: so many seconds of review go by in one. `validation_nice` is the
     priority of the agent's simulations. `http` opens another way
-    to ask the node, and gives its address; without one there is none."""
+    to ask the node, and gives its address; without one there is none. `look` looks at the
+    machine."""
 
     engine: AbstractAsyncContextManager[Engine] | None = None
     text: Text | None = None
@@ -65,6 +69,7 @@ class Parts:
     review_pace: float = 1.0
     validation_nice: int = NICE
     http: Callable[[Service], AbstractAsyncContextManager[str]] | None = None
+    look: Look | None = None
 
 
 async def open_model(
@@ -102,11 +107,14 @@ async def open_model(
 
 
 def _engine_options(config: Config, model: Found, owner: PeerId) -> EngineOptions:
+    lent = share_of(config.max_share, cores(), config.threads)
     return EngineOptions(
         context_max=config.context_max,
         sessions_max=config.sessions_max,
-        threads=config.threads,
+        threads=lent.threads,
+        duty=lent.duty,
         gpu_layers=config.gpu_layers,
+        gpu_percent=config.max_share,
         reproducible=config.reproducible,
         cache_dir=str(config.cache_dir),
         name=model.name,

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from swarmllm.errors import MissingExtraError
 
 # What the extra `cli` brings; a program that embeds a node needs none of them.
-PACKAGES = ("typer", "rich", "psutil")
+PACKAGES = ("typer", "rich")
 # After the last word: threads of libraries that do not end by themselves must not hold the process.
 EXIT_MAX_S = 2.0
 INTERRUPTED = 130  # As in `guard`, whose import may be what was interrupted.

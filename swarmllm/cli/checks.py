@@ -262,6 +262,24 @@ def running_node(config: Config) -> Verdict:
     return Verdict("ok", f"process {holder or '(unknown)'} holds {config.data_dir}")
 
 
+def lending(config: Config) -> Verdict:
+    """When this machine would serve others, and whether it would now."""
+    from swarmllm.adapters.machine_load import GpuLoad, MachineLoad
+    from swarmllm.assembly.lending import lending_of
+
+    lending = lending_of(config)
+    if config.yield_to_owner:
+        gpu = GpuLoad().missing
+        unseen = f"; GPU use is unknown: {gpu}" if gpu else ""
+        said = f"others are served while nobody else uses this machine{unseen}"
+    else:
+        said = "others are served while this machine is used as well"
+    said += f", within {lending.rules.hours}" if lending.rules.hours is not None else ""
+    said += f", with {config.max_share} % of it" if config.max_share < 100 else ""
+    lending.looked(MachineLoad(yields=False).look(), 0.0)
+    return Verdict("ok", f"{said}; not now: {lending.reason}" if lending.reason else said)
+
+
 def _own_node_listens(config: Config) -> bool:
     """Whether the node of this data folder holds the port of the settings."""
     import psutil

@@ -51,6 +51,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("cache folder", checks.cache_folder),
     ("key", checks.key),
     ("running node", checks.running_node),
+    ("lending", checks.lending),
     ("port", checks.port),
     ("interfaces", checks.interfaces),
     ("LAN discovery", checks.lan_discovery),

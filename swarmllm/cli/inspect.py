@@ -71,6 +71,8 @@ def status_view(record: Record) -> RenderableType:
     )
     for reason in record.get("halted") or []:
         table.add_row(Line("no text", "bold red"), Line(reason, "bold red"))
+    if record.get("paused"):
+        table.add_row(Line("paused", "yellow"), Line(record["paused"], "yellow"))
     experts = record.get("experts") or []
     peers = several(len(record["peers"]), "peer")
     table.add_row("swarm", f"{peers} connected, {several(len(experts), 'expert')} known")

@@ -240,6 +240,10 @@ def _line(record: Record) -> Line | None:
             return Line("Started again: nothing halts this node any more", style="bold green")
         case "log_doubted":
             return Line(f"The ledger of {peer} {record['reason']}", style="bold red")
+        case "serving_paused":
+            return Line(f"Paused, others are not served: {record['reason']}", style="yellow")
+        case "serving_resumed":
+            return Line("Serving others again", style="green")
         case "stopping":
             return Line("Leaving …")
         case "stopped":

@@ -53,7 +53,11 @@ def streaming(put: Callable[[Record], None]) -> Iterator[None]:
 def life_line(record: Record) -> Record:
     """A record of the node's life as a line of its log."""
     rest = {name: value for name, value in record.items() if name not in {"time", "event"}}
-    level = "warning" if record["event"] in {"warning", "halted", "log_doubted"} else "info"
+    level = (
+        "warning"
+        if record["event"] in {"warning", "halted", "log_doubted", "serving_paused"}
+        else "info"
+    )
     told = {"level": level, "event": LIFE, "message": record["event"], "record": rest}
     return {"time": record["time"], **told}
 

@@ -135,7 +135,28 @@ class LogDoubted:
     reason: str
 
 
-LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed | LogDoubted
+@dataclass(frozen=True, slots=True)
+class ServingPaused:
+    """This node serves nobody for now, as its owner's rules have it; it remains a peer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServingResumed:
+    """It serves again."""
+
+
+LifeEvent = (
+    ExpertFound
+    | ExpertLost
+    | PeerSeen
+    | NodeHalted
+    | NodeResumed
+    | LogDoubted
+    | ServingPaused
+    | ServingResumed
+)
 """What happens to the node itself, whoever asks it for text."""
 
 NodeEvent = TokenChosen | Ended | Noticed | ExpertsWeighed | LifeEvent

@@ -81,6 +81,14 @@ class OwnerOffers:
     is_offered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LendingChanged:
+    """The owner's rules say that this node serves nobody now, and why; or (empty) that it serves
+    again."""
+
+    reason: str
+
+
 HaltInput = (
     ChannelOpened
     | ChannelClosed
@@ -408,6 +416,7 @@ ChangeInput = (
     | AddressesChanged
     | VocabularyLearned
     | OwnerOffers
+    | LendingChanged
 )
 """What changes in the world around the node, wanted or not."""
 

@@ -191,6 +191,7 @@ class Node:
             experts=self._roster.view(now),
             answers_open=self._requests.view(now),
             rounds_served_open=self._serving.view(now),
+            paused=self._serving.paused,
             halted=() if self._halts is None else self._halts.view(now),
             records_dropped=dropped,
             records_refused=refused,

@@ -68,6 +68,8 @@ from swarmllm.core.events import (
     NodeResumed,
     Noticed,
     PeerSeen,
+    ServingPaused,
+    ServingResumed,
     TokenChosen,
 )
 from swarmllm.core.halt.state import Outcome
@@ -504,6 +506,8 @@ class Driver:
                 | NodeHalted()
                 | NodeResumed()
                 | LogDoubted()
+                | ServingPaused()
+                | ServingResumed()
             ):
                 for listener in self._listeners:
                     listener.put(event)

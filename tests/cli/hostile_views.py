@@ -236,6 +236,7 @@ LIFE: Final = {
     "expert_found": {"model"},
     "expert_lost": {"reason"},
     "log_doubted": {"reason"},
+    "serving_paused": {"reason"},
 }
 NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0, "tokens_per_s": 20.0}
 

@@ -123,11 +123,12 @@ def test_importing_swarmllm_and_its_errors_loads_no_library() -> None:
 
 
 def test_opening_a_node_needs_none_of_the_extras() -> None:
-    """As an embedder has it: the packages of `cli`, `plots` and `cluster` cannot be imported.
-    (libp2p brings psutil itself.)"""
+    """As an embedder has it: the packages of `cli`, `plots`, `cluster` and `gpu` cannot be
+    imported."""
     program = (
         "import sys\n"
-        "for name in ('typer', 'rich', 'matplotlib', 'distributed'): sys.modules[name] = None\n"
+        "for name in ('typer', 'rich', 'matplotlib', 'distributed', 'pynvml'):"
+        " sys.modules[name] = None\n"
         "import swarmllm, importlib\n"
         "for name in swarmllm.__all__: getattr(swarmllm, name)\n"
         "importlib.import_module('swarmllm.adapters.libp2p.network');"
@@ -139,7 +140,7 @@ def test_opening_a_node_needs_none_of_the_extras() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("package", ["typer", "rich", "psutil"])
+@pytest.mark.parametrize("package", ["typer", "rich"])
 def test_the_command_without_the_extra_cli_says_what_to_install(package: str) -> None:
     program = (
         f"import sys; sys.modules[{package!r}] = None; from swarmllm.cli import main;"

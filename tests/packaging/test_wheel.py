@@ -138,13 +138,14 @@ def test_its_description_says_what_it_is_and_what_is_optional(wheel: Path) -> No
         "cluster",
         "grpc",
         "otel",
+        "gpu",
     }
     always = {
         re.split(r"[^\w-]", line.split()[1])[0]
         for line in lines
         if line.startswith("Requires-Dist: ") and "extra ==" not in line
     }
-    assert not always & {"typer", "rich", "psutil", "matplotlib", "distributed", "pytest", "torch"}
+    assert not always & {"typer", "rich", "matplotlib", "distributed", "pytest", "torch"}
 
 
 def test_the_encoder_of_sparse_lists_is_compiled_for_every_python(

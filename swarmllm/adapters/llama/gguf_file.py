@@ -80,6 +80,7 @@ class ModelFile:
     chat_digest: bytes
     has_chat_template: bool
     context_trained: int
+    layers: int
     kv_values: int
     size_bytes: int
     row_exact: bool
@@ -134,6 +135,7 @@ def read_model_file(path: Path) -> ModelFile:
         chat_digest=chat_digest,
         has_chat_template=bool(tokenizer.template),
         context_trained=max(1, min(CONTEXT_MAX, context)),
+        layers=_number(path, shape, "block_count"),
         kv_values=_kv_values(path, shape),
         size_bytes=sum(header.size for header in headers),
         row_exact={t.type for t in tensors if len(t.shape) > 1} <= ROW_EXACT,

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.gguf_file import read_model_file
+from swarmllm.adapters.llama.gguf_file import ModelFile, read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
 from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens, sample_speed
 from swarmllm.adapters.llama.lease import Lease
@@ -42,9 +43,11 @@ from swarmllm.adapters.llama.pipe import (
     frame,
 )
 from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
+from swarmllm.adapters.machine_load import GpuLoad
 from swarmllm.adapters.private import keep_private
 from swarmllm.core.serving.answers import Answer, LoadNews
 from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.lending import lent_layers
 from swarmllm.core.serving.session import Key, Order
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse_encoding import encode_rows
@@ -53,6 +56,7 @@ WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, beside
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
 # How often a model that gave no numbers is asked whether it still can: a step of one token.
 EXAMINE_EVERY_S: Final = 1.0
+REST_MAX_S: Final = 1.0  # After one step, for the share that the owner lends.
 RECV_BYTES: Final = 1 << 18
 
 
@@ -96,8 +100,9 @@ class Worker:
     def run(self) -> None:
         kind, path, fields = self._first()
         assert kind == START, f"the first message is {kind!r}"
-        self._path = Path(path)
-        self._batcher, ready = self._load(self._path, EngineOptions.unpacked(fields))
+        self._path, options = Path(path), EngineOptions.unpacked(fields)
+        self._duty = options.duty
+        self._batcher, ready = self._load(self._path, options)
         self._send([(READY, ready)])
         unsent: list[Answer] = []
         while True:
@@ -116,12 +121,25 @@ class Worker:
             # In this order: whoever stops us sees either "not busy", and we see the flag, or
             # "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
+                begun = time.monotonic()
                 unsent += step(self._batcher, self._model, self._encode, time.monotonic)
+                worked_s = time.monotonic() - begun
                 self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)
                     unsent = []
+                self._lease.set_busy(False)
+                unsent += self._rest(worked_s)
             self._lease.set_busy(False)
+
+    def _rest(self, worked_s: float) -> list[Answer]:
+        """After a step, as long as the owner's share wants it; orders that come meanwhile are
+        queued, and one of the owner's ends it."""
+        until = time.monotonic() + min(REST_MAX_S, worked_s * (1 / self._duty - 1))
+        answers: list[Answer] = []
+        while not self._batcher.places.owner_waits and (left_s := until - time.monotonic()) > 0:
+            answers += self._take(left_s)
+        return answers
 
     def _encode(
         self, logits: NDArray[np.float32], bounds: Sequence[tuple[int, int]]
@@ -145,6 +163,7 @@ class Worker:
 
         llama_api.capture_log()
         context = min(options.context_max, file.context_trained)
+        options = _lent(options, file)
         sessions = llama_api.fitting_sessions(file, options, context, free_memory())
         model = llama_api.LlamaModel(
             path, file, options, context, sessions, self._lease.abort_address, adapts=True
@@ -253,6 +272,16 @@ class Worker:
             if hung_up.poll(WATCH_S * 1000) or os.getppid() != self._parent:
                 # By the second test also if somebody else still holds the pipe's other end.
                 os._exit(0)
+
+
+def _lent(options: EngineOptions, file: ModelFile) -> EngineOptions:
+    """With as many layers on the GPU as its owner lends."""
+    if options.gpu_percent >= 100 or options.gpu_layers == 0:
+        return options
+    memory = GpuLoad().memory_bytes
+    layers = lent_layers(options.gpu_percent, file.layers, file.size_bytes, memory)
+    wanted = options.gpu_layers
+    return replace(options, gpu_layers=layers if wanted < 0 else min(wanted, layers))
 
 
 def _order(number: int, key: Key, sent_at: float, rest: list[Any]) -> Order:

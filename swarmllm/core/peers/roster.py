@@ -200,7 +200,7 @@ class Roster(Part):
     def dht_record(self) -> ExpertRecord | None:
         """What the DHT may be told; None while there is no expert, or this node is stopped."""
         card = self._serving.card
-        if card is None or not self._clearance.serves or not self._serving.is_offered:
+        if card is None or not self._clearance.serves or not self._serving.lends:
             return None
         addrs = told_the_dht(self.own, self.addrs)
         name = clip_name(card.name, NAME_MAX) or UNNAMED

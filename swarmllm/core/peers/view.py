@@ -61,6 +61,8 @@ class NodeView:
     rounds_served_open: int
     halted: tuple[str, ...] = ()
     """Why no token is made here, a sentence each."""
+    paused: str = ""
+    """Why this node serves nobody else for now, by its owner's rules."""
     records_dropped: int = 0
     """Capacity records that came unasked, and faster than is fair."""
     records_refused: int = 0

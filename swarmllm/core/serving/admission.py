@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
+from swarmllm.core.effects import CloseSession, Effect, Emit, RunScore, Send
+from swarmllm.core.events import ServingPaused, ServingResumed
 from swarmllm.core.facts import (
     Fact,
     OwnExpertChanged,
@@ -27,6 +28,7 @@ from swarmllm.core.inputs import (
     EngineLost,
     EngineReady,
     Input,
+    LendingChanged,
     OwnerOffers,
     Received,
     Scored,
@@ -104,6 +106,7 @@ class Serving(Part):
             TokensForbidden,
         ),
         *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged, OwnerOffers),
+        LendingChanged,
     )
 
     def __init__(
@@ -114,9 +117,11 @@ class Serving(Part):
         self.card: ModelCard | None = None
         self.load: EngineLoad | None = None
         self.is_offered = True
+        self.paused = ""  # Why nobody is served for now, by the owner's rules.
         self._model = b""  # The digest of the one whose sessions are open.
         self._requesters: dict[PeerId, Requester] = {}
         self._orders: dict[int, tuple[SessionKey, Requester, Score]] = {}
+        self._answered: set[int] = set()  # Of these, what was refused while the engine was at it.
         self._next_order = 1
 
     @property
@@ -124,10 +129,15 @@ class Serving(Part):
         return len(self._orders)
 
     @property
+    def lends(self) -> bool:
+        """Whether others may ask this node's expert, as far as its owner has a say."""
+        return self.is_offered and not self.paused
+
+    @property
     def offer(self) -> EngineLoad | None:
         """The engine's load as others are told it: with the sessions that they may have."""
         load = self.load
-        if load is not None and not self.is_offered:
+        if load is not None and not self.lends:
             return replace(load, sessions_free=0, sessions_max=0)
         if load is None or load.sessions_max <= self._settings[SESSIONS_OFFERED]:
             return load
@@ -161,6 +171,8 @@ class Serving(Part):
                 return [OwnExpertChanged("lost")]
             case OwnerOffers(is_offered=is_offered):
                 return self._offers(is_offered)
+            case LendingChanged(reason=reason):
+                return self._lending_changed(reason)
             case EngineLoadChanged(load=load):
                 return self._load_changed(load)
             case SettingChanged(setting=setting) if setting is SESSIONS_OFFERED:
@@ -184,6 +196,25 @@ class Serving(Part):
             return ()
         self.is_offered = is_offered
         return [OwnExpertChanged("offer")]
+
+    def _lending_changed(self, reason: str) -> Told:
+        """A pause ends what others have open, so that the engine is free at once; they are told
+        now, and go on with another holder of the model."""
+        before, self.paused = self.paused, reason
+        if not reason:
+            return [OwnExpertChanged("offer"), Emit(ServingResumed())] if before else ()
+        told: list[Effect | Fact] = []
+        for order, (key, _, message) in self._orders.items():
+            if order not in self._answered:
+                refusal = Refused(message.session, message.round, REFUSED_ENGINE)
+                told.append(Send(key.peer, refusal))
+        self._answered = set(self._orders)
+        for peer in sorted(self._requesters):
+            sessions = self._requesters[peer].sessions
+            granted = sorted(session for session, code in sessions.items() if code == 0)
+            told += (CloseSession(SessionKey(peer, session)) for session in granted)
+            sessions.clear()
+        return [*told, OwnExpertChanged("offer"), Emit(ServingPaused(reason))]
 
     def _load_changed(self, load: EngineLoad) -> Told:
         before, self.load = self.load, load
@@ -229,7 +260,9 @@ class Serving(Part):
         told: list[Effect | Fact] = []
         if key.session not in requester.sessions:
             told.append(CloseSession(key))
-        if self._requesters.get(key.peer) is requester:
+        if order in self._answered:
+            self._answered.remove(order)
+        elif self._requesters.get(key.peer) is requester:
             if isinstance(reply, Scores) and reply.ctl_digest != ctl_digest:
                 reply = replace(reply, ctl_digest=ctl_digest)
             if isinstance(reply, Scores):
@@ -249,6 +282,7 @@ class Serving(Part):
     def halted(self) -> list[Effect]:
         """Every session of everybody is over; what the engine still answers goes nowhere."""
         self._orders.clear()
+        self._answered.clear()
         return [effect for peer in sorted(self._requesters) for effect in self.lost(peer)]
 
     def engine_lost(self) -> None:
@@ -267,7 +301,7 @@ class Serving(Part):
             if requester.sessions.pop(oldest) == 0:
                 effects.append(CloseSession(SessionKey(peer, oldest)))
         code = 0
-        if self.card is None or not self.is_offered:
+        if self.card is None or not self.lends:
             code = REFUSED_ENGINE
         elif message.vocab_fingerprint != self.card.vocab_fingerprint:
             code = REFUSED_VOCABULARY
@@ -279,7 +313,7 @@ class Serving(Part):
     def _score(self, peer: PeerId, requester: Requester, message: Score) -> list[Effect]:
         requester.was_settled = True
         code = requester.sessions.get(message.session, REFUSED_SESSION)
-        if self.card is None or not self.is_offered:
+        if self.card is None or not self.lends:
             code = REFUSED_ENGINE
         elif code == 0 and message.base + len(message.tokens) > self.card.context_max:
             code = REFUSED_CONTEXT

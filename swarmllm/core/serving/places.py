@@ -63,6 +63,12 @@ class Places:
         if session.tokens:
             self.edits.append(Forget(session.slot, 0))
 
+    @property
+    def owner_waits(self) -> bool:
+        """Whether something of the owner's waits to be computed."""
+        sessions = self.sessions.values()
+        return any(session.orders for session in sessions if session.key[0] == self._owner)
+
     def touch(self, session: Session, now: float) -> None:
         session.used_at = now
         self.sessions.move_to_end(session.key)

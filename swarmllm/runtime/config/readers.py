@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from swarmllm.core.serving.lending import hours_of
 from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.config.setting import Reader, Unfit
@@ -108,6 +109,25 @@ def read_switch(value: object, is_text: bool) -> bool:
         raise Unfit(value, "one of 1, true, yes, on, 0, false, no, off")
     if not isinstance(value, bool):
         raise Unfit(value, "true or false")
+    return value
+
+
+def read_hours(value: object, is_text: bool) -> str:
+    """Part of the day, as `22:00-07:00`; empty: all of it."""
+    if value == "":
+        return ""
+    found = hours_of(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise Unfit(value, "a part of the day such as 22-07 or 22:30-07:15, by the local clock")
+    return str(found)
+
+
+def read_percent(value: object, is_text: bool) -> int:
+    """`50%`, or the number alone."""
+    if isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,3})\s?%?", value.strip())):
+        value = int(found[1])
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
+        raise Unfit(value, "a share from 1% to 100%")
     return value
 
 

@@ -27,8 +27,10 @@ from swarmllm.runtime.config.readers import (
     read_endpoint,
     read_folder,
     read_host,
+    read_hours,
     read_invite,
     read_model,
+    read_percent,
     read_swarm,
     read_switch,
     read_vocabulary,
@@ -191,6 +193,42 @@ class Config:
             help="Take part in the swarm's improvement of itself, as far as its phase allows.",
         ),
     ] = False
+    yield_to_owner: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether the node stops serving others while other programs keep a quarter of this"
+            " machine's cores, or of its GPU, busy (docs/lending.md).",
+            help="Serve nobody while other programs use this machine; within a second.",
+        ),
+    ] = False
+    hours: Annotated[
+        str,
+        Setting(
+            read_hours,
+            "The part of the day in which the node serves others, by the local clock, such as"
+            " `22-07`. Empty: all of it.",
+            metavar="FROM-TO",
+        ),
+    ] = ""
+    max_share: Annotated[
+        int,
+        Setting(
+            read_percent,
+            "The share of this machine's cores that the expert may use, and of the GPU's memory,"
+            " such as `50%`.",
+            metavar="PERCENT",
+            usual="`100%`",
+        ),
+    ] = 100
+    on_battery: Annotated[
+        str,
+        Setting(
+            one_of("pause", "serve"),
+            "Whether the node serves others while this machine runs on its battery.",
+            metavar="pause|serve",
+        ),
+    ] = "pause"
     trust_capped_days: Annotated[
         float,
         Setting(

@@ -16,10 +16,13 @@ from swarmllm.core.events import (
     ExpertFound,
     ExpertLost,
     ExpertUse,
+    LifeEvent,
     LogDoubted,
     NodeHalted,
     NodeResumed,
     PeerSeen,
+    ServingPaused,
+    ServingResumed,
     Weighed,
 )
 from swarmllm.core.governance.view import GovernanceView
@@ -111,7 +114,7 @@ class Stopped:
     pass
 
 
-SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed | LogDoubted
+SwarmEvent = LifeEvent
 Life = (
     Starting
     | Progress
@@ -159,6 +162,10 @@ def _swarm_record(event: SwarmEvent) -> Record:
             return record_of("resumed")
         case LogDoubted(peer=peer, reason=reason):
             return record_of("log_doubted", peer=peer, reason=reason)
+        case ServingPaused(reason=reason):
+            return record_of("serving_paused", reason=reason)
+        case ServingResumed():
+            return record_of("serving_resumed")
         case ExpertFound(peer=peer, record=record):
             return record_of(
                 "expert_found",
@@ -310,6 +317,7 @@ def status_record(status: Status) -> Record:
         addrs=list(view.addrs),
         peers=list(view.peers),
         halted=list(view.halted),
+        paused=view.paused,
         experts=[_expert(expert) for expert in view.experts],
         vocabularies=[_vocabulary(one, view.vocabulary) for one in view.vocabularies],
         answers_open=view.answers_open,

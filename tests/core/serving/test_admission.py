@@ -6,13 +6,17 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from swarmllm.core.effects import CloseSession, RunScore, Send
+from swarmllm.core.effects import CloseSession, Emit, RunScore, Send
+from swarmllm.core.events import ServingPaused, ServingResumed
+from swarmllm.core.facts import OwnExpertChanged
 from swarmllm.core.inputs import (
     AskingEnded,
     ChannelOpened,
     EngineLost,
     EngineReady,
     FrameReceived,
+    LendingChanged,
+    OwnerOffers,
     OwnerStops,
     PeerConnected,
     Received,
@@ -112,6 +116,59 @@ def test_without_an_engine_everything_is_refused() -> None:
     side.received(PEER, opening())
     side.engine_lost()
     assert side.received(PEER, score()) == [Send(PEER, Refused(1, 0, REFUSED_ENGINE))]
+
+
+def test_a_pause_refuses_at_once_what_is_under_way_and_frees_the_engine() -> None:
+    side = serving()
+    side.received(PEER, opening())
+    [run] = side.received(PEER, score())
+    assert isinstance(run, RunScore)
+    told = side.handle(LendingChanged("owner"), 1.0)
+    assert told == [
+        Send(PEER, Refused(1, 0, REFUSED_ENGINE)),
+        CloseSession(SessionKey(PEER, 1)),
+        OwnExpertChanged("offer"),
+        Emit(ServingPaused("owner")),
+    ]
+    assert side.offer == EngineLoad(0, 0, 0, 50.0)
+    late = side.scored(run.order, Busy(1, 0, 0))
+    assert late == [CloseSession(SessionKey(PEER, 1))], "answered already, and the cache is freed"
+    assert side.rounds_open == 0
+    assert side.received(PEER, score(number=1)) == [Send(PEER, Refused(1, 1, REFUSED_ENGINE))]
+
+
+def test_another_reason_for_a_pause_is_told_and_refuses_nobody_twice() -> None:
+    side = serving()
+    side.received(PEER, opening())
+    side.received(PEER, score())
+    side.handle(LendingChanged("owner"), 1.0)
+    told = side.handle(LendingChanged("hours"), 2.0)
+    assert told == [OwnExpertChanged("offer"), Emit(ServingPaused("hours"))]
+
+
+def test_after_a_pause_sessions_are_opened_anew_and_served() -> None:
+    side = serving()
+    side.received(PEER, opening())
+    side.handle(LendingChanged("owner"), 1.0)
+    side.received(PEER, opening(session=2))
+    assert side.handle(LendingChanged(""), 2.0) == [
+        OwnExpertChanged("offer"),
+        Emit(ServingResumed()),
+    ]
+    assert side.handle(LendingChanged(""), 3.0) == ()
+    assert side.offer == side.load
+    assert side.received(PEER, score()) == [Send(PEER, Refused(1, 0, REFUSED_SESSION))]
+    side.received(PEER, opening())
+    [run] = side.received(PEER, score())
+    assert isinstance(run, RunScore)
+
+
+def test_a_pause_does_not_offer_what_the_owner_has_withdrawn() -> None:
+    side = serving()
+    side.handle(OwnerOffers(False), 0.0)
+    side.handle(LendingChanged("owner"), 1.0)
+    side.handle(LendingChanged(""), 2.0)
+    assert not side.lends
 
 
 def test_open_rounds_of_one_peer_are_bounded_by_busy() -> None:

@@ -19,6 +19,7 @@ from swarmllm.cli.app import app
 from swarmllm.cli.helping import default_is
 from swarmllm.cli.options import ADVISED
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
+from swarmllm.errors import UsageError
 from swarmllm.runtime.config import SETTINGS, Config, Folders
 from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.config.setting import Unfit
@@ -38,6 +39,8 @@ OTHER: dict[str, tuple[object, object]] = {
     "peers": ([ADDR], (ADDR,)),
     "announce": ([ADDR], (ADDR,)),
     "log_level": ("info", "info"),
+    "hours": ("22-07", "22:00-07:00"),
+    "on_battery": ("serve", "serve"),
     "log_format": ("json", "json"),
     "otlp_endpoint": ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
     "api_host": ("::1", "::1"),
@@ -168,3 +171,27 @@ def test_fields_of_the_sampling_but_seed_and_bias_are_parameters_of_their_types(
     hints = typing.get_type_hints(Sampling)
     del hints["bias"]
     assert {name: row.kind for name, row in SAMPLING.items()} | {"seed": int} == hints
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"hours": "25-07"}, "--hours"),
+        ({"hours": "7-7"}, "a part of the day such as 22-07 or 22:30-07:15, by the local clock"),
+        ({"max_share": "0%"}, "a share from 1% to 100%"),
+        ({"max_share": "150 %"}, "--max-share"),
+        ({"max_share": "half"}, "'half'"),
+        ({"on_battery": "sleep"}, "one of pause, serve"),
+    ],
+)
+def test_lending_rules_that_make_no_sense_are_refused_in_one_sentence(
+    flags: dict[str, object], sentence: str, folders: Folders
+) -> None:
+    with pytest.raises(UsageError, match=r"^[^\n]*$") as refused:
+        load_config(flags, {}, folders)
+    assert sentence in str(refused.value)
+
+
+def test_a_share_may_be_written_in_several_ways(folders: Folders) -> None:
+    for text in ("50%", "50", "50 %"):
+        assert load_config({"max_share": text}, {}, folders).max_share == 50

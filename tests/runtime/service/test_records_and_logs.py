@@ -15,6 +15,8 @@ from swarmllm.core.events import (
     ExpertUse,
     LogDoubted,
     PeerSeen,
+    ServingPaused,
+    ServingResumed,
     TokenChosen,
 )
 from swarmllm.core.values import EngineLoad, ModelCard
@@ -120,6 +122,8 @@ def test_an_end_record_is_as_documented() -> None:
         ),
         (ExpertLost(PEER, "reset"), "expert_lost", {"peer", "reason"}),
         (LogDoubted(PEER, "forked"), "log_doubted", {"peer", "reason"}),
+        (ServingPaused("busy"), "serving_paused", {"reason"}),
+        (ServingResumed(), "serving_resumed", set()),
     ],
 )
 def test_life_records_have_the_documented_names_and_fields(
