@@ -340,3 +340,11 @@ ensure_environment() { # KIND (plain or dev)
   is_installed "$1" && return 0
   check_prerequisites && with_lock install_if_needed "$1"
 }
+
+# The packages of the client in JavaScript, where there is npm; without them its tests are skipped. No install scripts.
+ensure_interop() {
+  local folder="$ROOT/tests/interop"
+  command -v npm >/dev/null 2>&1 || return 0
+  [ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ] && return 0
+  npm --prefix "$folder" ci --ignore-scripts --no-audit --no-fund >/dev/null
+}

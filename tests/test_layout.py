@@ -11,7 +11,7 @@ import pytest
 from tests import ROOT
 
 # Folders of tests that answer for no single folder of the package.
-OWN_FOLDERS: Final = frozenset({"contracts", "e2e", "packaging", "reach", "scripts"})
+OWN_FOLDERS: Final = frozenset({"contracts", "e2e", "interop", "packaging", "reach", "scripts"})
 # Modules of tests at the top that answer for no single module of the package.
 OWN_MODULES: Final = frozenset({"__init__", "clock", "conftest"})
 OWN_TESTS: Final = frozenset(

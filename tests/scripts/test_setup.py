@@ -18,6 +18,7 @@ SHELL = shutil.which("bash") or "bash"
 TOOLS = """awk bash cat cksum cut df dirname env id ln mkdir printf readlink rm sed sh sleep tail
 tput tr uname""".split()  # noqa: SIM905
 
+NPM_MARK = "node_modules/.package-lock.json"
 Done = subprocess.CompletedProcess[str]
 
 
@@ -95,7 +96,7 @@ def test_every_script_parses(name: str) -> None:
     )
 
 
-def test_ci_installs_a_browser_and_runs_scripts_check() -> None:
+def test_ci_installs_what_some_tests_need_and_runs_scripts_check() -> None:
     lines = [
         line
         for line in (ROOT / ".ci/run").read_text().splitlines()
@@ -103,7 +104,28 @@ def test_ci_installs_a_browser_and_runs_scripts_check() -> None:
     ]
     check = 'exec "$(dirname "${BASH_SOURCE[0]}")/../scripts/check"'
     assert (lines[0], lines[-1]) == ("export CI=true", check)
-    assert all("chromium" in line or line == "fi" for line in lines[1:-1])
+    needed = ("chromium", "nft", "npm")
+    assert all(line == "fi" or any(name in line for name in needed) for line in lines[1:-1])
+
+
+def test_the_packages_in_javascript_are_installed_once_for_each_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "tests/interop"
+    (folder / "node_modules").mkdir(parents=True)
+    (folder / "package-lock.json").write_text("{}")
+    npm = tmp_path / "bin/npm"
+    npm.parent.mkdir()
+    npm.write_text(f"#!/bin/sh\necho x >>'{tmp_path}/runs'\ntouch '{folder}/{NPM_MARK}'\n")
+    npm.chmod(0o755)
+    path = f"{npm.parent}:{os.environ['PATH']}"
+    assert _bash(tmp_path, "ensure_interop && ensure_interop", PATH=path).returncode == 0
+    assert (tmp_path / "runs").read_text() == "x\n"
+    os.utime(folder / NPM_MARK, (1, 1))  # The lock is newer.
+    assert _bash(tmp_path, "ensure_interop", PATH=path).returncode == 0
+    assert (tmp_path / "runs").read_text() == "x\nx\n"
+
+
+def test_without_npm_nothing_in_javascript_is_installed(tmp_path: Path, bare_path: Path) -> None:
+    assert _bash(tmp_path, "ensure_interop", PATH=str(bare_path)).returncode == 0
 
 
 def test_all_that_is_missing_is_named_with_the_remedy_before_anything_is_made(

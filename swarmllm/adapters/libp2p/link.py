@@ -133,6 +133,7 @@ class Link:
         if not self.is_over:
             self.reason, self._goodbye = reason, 0 if abort else goodbye
             self.over.set()
+            self._heard.set()  # Whoever waits to hear from it has waited long enough.
             self._scope.cancel()
             for lane in self.channels.values():
                 lane.shut()
@@ -389,7 +390,8 @@ class Link:
             self.end("queue full", goodbye=SLOW)
 
     async def is_alive(self, within_s: float) -> bool:
-        """Whether a byte arrives within `within_s`, provoked by a ping."""
+        """Whether a byte arrives within `within_s`, provoked by a ping. The end of the link is an
+        answer, too: a peer that comes back is not to wait for its old connection."""
         self._heard = trio.Event()
         self.ping()
         with trio.move_on_after(within_s):

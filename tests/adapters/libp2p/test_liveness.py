@@ -158,19 +158,42 @@ def test_a_peer_that_lost_its_side_unnoticed_replaces_the_old_connection(decides
             )
             await connect(a, b)
             await connect(c, a)
-            # b forgets the connection without a word on the wire: its streams are no longer read or
-            # answered.
-            link = network_of(b)._links._by_conn.popitem()[1]
-            network_of(b)._links._settled.clear()
-            link._asking.lane = None
-            link._on_request = never  # type: ignore[method-assign, assignment]
-            link._on_reply = never  # type: ignore[method-assign, assignment]
-            network_of(b)._switch.connections.clear()
+            forget_connections(network_of(b))
             b.network.dial(a.peer, a.network.addrs)
             await b.hears(PeerConnected, skip=1)
             await a.hears(PeerConnected, lambda one: one.peer == b.peer, skip=1)
             await still_answers(a, c)
             await still_answers(a, b)
+
+    trio.run(main)
+
+
+def forget_connections(network: Libp2pNetwork) -> None:
+    """Without a word on the wire: their streams are no longer read or answered."""
+    link = network._links._by_conn.popitem()[1]
+    network._links._settled.clear()
+    link._asking.lane = None
+    link._on_request = never  # type: ignore[method-assign, assignment]
+    link._on_reply = never  # type: ignore[method-assign, assignment]
+    network._switch.connections.clear()
+
+
+def test_who_comes_back_is_settled_on_as_soon_as_the_old_connection_ends() -> None:
+    async def main() -> None:
+        # Nothing is found dead by waiting.
+        timing = NetworkTiming(ping_every_s=60, dead_after_s=600, probe_within_s=600)
+        async with members(2, timing=timing) as pair:
+            decides, other = sorted(pair, key=lambda member: member.peer)
+            await connect(decides, other)
+            links = network_of(decides)._links
+            (old,) = links._by_conn.values()
+            forget_connections(network_of(other))
+            other.network.dial(decides.peer, decides.network.addrs)
+            await until(lambda: len(links._by_conn) == 2)
+            links.lost(old.conn)
+            await other.hears(PeerConnected, skip=1)
+            await decides.hears(PeerConnected, skip=1)
+            await still_answers(decides, other)
 
     trio.run(main)
 
