@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scripts.governance_samples import GOVERNANCE, broken_governance
 from scripts.invite_samples import INVITE
+from scripts.membership_samples import FRAMES
 from scripts.session_samples import SESSION, SESSIONS, broken_sessions, transcript_vectors
 from swarmllm import messages as m
 from swarmllm.errors import RemoteError
@@ -333,6 +334,7 @@ def _valid_messages() -> list[Any]:
         *LEDGERS,
         *GOVERNANCE,
         INVITE,
+        *FRAMES,
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),
         m.Pong(1),
         CAPACITY,

@@ -17,6 +17,7 @@ from swarmllm.core.events import LifeEvent as LifeEvent
 from swarmllm.core.events import LogDoubted as LogDoubted
 from swarmllm.core.events import NodeHalted as NodeHalted
 from swarmllm.core.events import NodeResumed as NodeResumed
+from swarmllm.core.events import NotLetIn as NotLetIn
 from swarmllm.core.events import PeerSeen as PeerSeen
 from swarmllm.core.events import ServingPaused as ServingPaused
 from swarmllm.core.events import ServingResumed as ServingResumed

@@ -38,6 +38,7 @@ from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.expert import NodeExpert, settle, with_choice
 from swarmllm.assembly.invite import Accepted, accepted
 from swarmllm.assembly.lending import lending_of, look_of
+from swarmllm.assembly.membership import members_of
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
 from swarmllm.assembly.watching import watching
@@ -57,7 +58,7 @@ from swarmllm.core.trust.reputation import Terms
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
-from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
+from swarmllm.messages.declare import GOV, LEDGER, MEMBER, TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.agent.own_figures import OwnFigures
 from swarmllm.runtime.booting import boot
@@ -80,6 +81,7 @@ from swarmllm.runtime.ports import (
     governance_channel,
     halt_channel,
     ledger_channel,
+    member_channel,
     tokenizer_channel,
 )
 from swarmllm.runtime.sealing import sealing_with
@@ -197,7 +199,7 @@ async def _start(
     seen = await watching(stack, nursery, config.otlp_endpoint, keyring.peer)
     agent = NodeAgent(config, governance.machine, settings, keyring, store)
     made = exchange, governance, part_of(keyring, rng, trio.current_time()), recording
-    node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings, store)
+    node = _node(joined, keyring, rng, orders, text, (*made, *agent.parts), settings, store)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(perform_text, effect, text, driver)
@@ -277,7 +279,7 @@ def _recording(store: SqliteStore) -> RecordingPart:
 
 
 def _node(
-    config: Config,
+    joined: Accepted,
     keyring: KeyFile,
     rng: random.Random,
     orders: HaltPerformer,
@@ -286,15 +288,18 @@ def _node(
     settings: Settings,
     store: SqliteStore,
 ) -> Node:
+    config, members = joined.config, members_of(joined, keyring, orders.machine, store)
     fingerprint = b"" if isinstance(text, LearnedText) else text.vocabulary.fingerprint
     basics = NodeConfig(fingerprint, swarm_hash(config.swarm))
     boot_ms = int(time.time() * 1000)
     sealing = sealing_with(keyring)
     terms = Terms(config.trust_capped_days, config.trust_whole_days, config.trust_excluded_days)
     return Node(
-        *(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings),
+        *(basics, keyring.peer, boot_ms, rng, sealing, orders.machine),
+        *((*parts, *members), settings),
         track_records_of(store, time.time()),
         trust_of(keyring, store, terms, time.time() - trio.current_time()),
+        screen=next(iter(members), None),
     )
 
 
@@ -382,7 +387,7 @@ def _open_service(
         validation,
         LedgerService(driver, ledger),
         agent.service(driver, local, expert),
-        InviteService(keyring, orders.machine, local),
+        InviteService(keyring, orders.machine, local, driver.feed),
     )
 
 
@@ -507,6 +512,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
             tokenizer_channel(driver.door(TOKENIZER)),
             governance_channel(driver.door(GOV), driver.charter_swarm or config.swarm),
             ledger_channel(driver.door(LEDGER)),
+            *([member_channel(driver.door(MEMBER))] if config.closed else []),
         ),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,

@@ -37,6 +37,7 @@ from swarmllm.cli.output import in_thread, people, shell_word
 from swarmllm.cli.streams import input_is_closed
 from swarmllm.cli.voted_model import voted_model
 from swarmllm.cli.waiting import Silence
+from swarmllm.core.events import NotLetIn
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import AUTO
@@ -118,6 +119,7 @@ async def _join(
     show: Show = show_line if view is None else partial(in_thread, view.tell)
 
     last: list[Life] = []
+    turned_away: list[str] = []
     silence, start = (
         Silence("the node starts"),
         trio.CancelScope(deadline=trio.current_time() + START_MAX_S),
@@ -130,6 +132,9 @@ async def _join(
             feed.put(record)
         if logs_json:
             feed.put(life_line(record))
+        if isinstance(life, NotLetIn):
+            turned_away.append(life.reason)
+            start.cancel()
         silence.at(_next_step(life))
         if not silence.is_over:
             start.deadline = trio.current_time() + START_MAX_S
@@ -144,6 +149,10 @@ async def _join(
                     collector.leave_alone()
                     await _serve(node, view, until_eof)
             nursery.cancel_scope.cancel()
+        if turned_away:
+            raise LocalError(
+                f"the closed swarm “{config.swarm}” does not let this node in: {turned_away[0]}"
+            )
         if start.cancelled_caught:
             raise LocalError(
                 f"the node on {config.data_dir} was not started:"

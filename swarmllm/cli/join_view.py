@@ -244,6 +244,8 @@ def _line(record: Record) -> Line | None:
             return Line(f"Paused, others are not served: {record['reason']}", style="yellow")
         case "serving_resumed":
             return Line("Serving others again", style="green")
+        case "not_let_in":
+            return Line(f"This node is not let in: {record['reason']}", style="bold red")
         case "stopping":
             return Line("Leaving …")
         case "stopped":

@@ -14,6 +14,7 @@ from swarmllm.core.ledger.entry import LedgerEntry
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import ExpertMessage, ExpertRecord, Halted, PeerId, Score
 from swarmllm.messages.declare import HALT
+from swarmllm.messages.goodbye import OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,11 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
+    """`goodbye` is the code that the peer reads (`messages.goodbye`)."""
+
     peer: PeerId
     reason: str
+    goodbye: int = OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,13 @@ class ServingPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class NotLetIn:
+    """The swarm is closed, and this node is not let in; `reason` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServingResumed:
     """It serves again."""
 
@@ -156,6 +163,7 @@ LifeEvent = (
     | LogDoubted
     | ServingPaused
     | ServingResumed
+    | NotLetIn
 )
 """What happens to the node itself, whoever asks it for text."""
 

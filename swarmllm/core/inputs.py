@@ -75,6 +75,16 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
+class TicketMade:
+    """The owner invites into a closed swarm: whoever shows this ticket is let in, `uses` peers in
+    all, until `ends_ms`."""
+
+    ticket: bytes
+    uses: int
+    ends_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerOffers:
     """The owner offers this node's expert to others, or not: then only this node uses it."""
 
@@ -400,6 +410,7 @@ PartInput = (
     | ReceiptOffered
     | ContradictionProved
     | AgentInput
+    | TicketMade
 )
 """What only a part of the node wants."""
 

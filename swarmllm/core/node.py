@@ -17,7 +17,7 @@ from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import CapacityExchange, Sealing
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Requests
-from swarmllm.core.effects import NodeEffect
+from swarmllm.core.effects import NodeEffect, RecordChecked
 from swarmllm.core.facts import Fact
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.halt.held import HeldInputs
@@ -32,7 +32,7 @@ from swarmllm.core.inputs import (
     TimerFired,
     Woke,
 )
-from swarmllm.core.part import Part, hearers, key_of
+from swarmllm.core.part import Part, Screen, hearers, key_of
 from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.roster import Roster
@@ -76,7 +76,8 @@ class Node:
     `halts` is the kill switch, started already; None leaves it out, for tests of other parts.
     `parts` are further machines, heard after the node's own in their order. `settings` are read at
     each decision; None: the defaults, for good. `track_records`: what was seen of other experts
-    before this start. `trust`: how experts are audited; None: they are not.
+    before this start. `trust`: how experts are audited; None: they are not. `screen`: one of the
+    `parts`, before which the others hear nothing from peers; None: anybody is heard.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Node:
         settings: Settings | None = None,
         track_records: TrackRecords | None = None,
         trust: Trust | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self._peer = peer
         self.settings = settings or Settings()
@@ -111,6 +113,7 @@ class Node:
         )
         every_s = config.advertise_every_s, config.look_up_every_s
         self._halts = None if halts is None else HaltPart(halts, connected)
+        self._screen = screen
         self._held = HeldInputs()
         self._holding = False
         self._further = (*parts, *self._trust_parts(trust, clearance))
@@ -134,6 +137,7 @@ class Node:
         # stands in the way of every input.
         self._deadlines = [part.next_deadline() for part in self._parts]
         self._dialling_at = self._parts.index(self._peering)
+        self._screen_at = -1 if screen is None else self._parts.index(screen)
         self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
         self._holds = _never if halts is None else halts.holds
 
@@ -151,6 +155,12 @@ class Node:
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
+        if self._screen is not None:
+            passed = self._screen.screened(event, now)
+            self._deadlines[self._screen_at] = self._screen.next_deadline()
+            if passed is None or isinstance(passed, RecordChecked):
+                return [] if passed is None else [passed]
+            event = passed
         self._holding = self._holds(now)
         key = key_of(event)
         if key not in _URGENT:
@@ -165,6 +175,8 @@ class Node:
             self._tick(event, now, effects)
         else:
             self._deliver(key, event, now, effects)
+        for one in () if self._screen is None else self._screen.released():
+            self._deliver(key_of(one), one, now, effects)
         self._holding = self._holds(now)
         effects += self._peering.due(now)  # Behind all else, and so its deadline changes here.
         self._deadlines[self._dialling_at] = self._peering.next_deadline()

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from swarmllm.core.effects import NodeEffect
+from swarmllm.core.effects import NodeEffect, RecordChecked
 from swarmllm.core.facts import Fact
 from swarmllm.core.inputs import (
     ChannelClosed,
@@ -57,6 +57,17 @@ class Part(Protocol):
     def view(self, now: float) -> object:
         """What `status` shows of it: a frozen value; None: nothing."""
         return None
+
+
+class Screen(Part, Protocol):
+    """A part that stands before the others: what comes from peers passes it first."""
+
+    def screened(self, event: Input, now: float) -> Input | RecordChecked | None:
+        """What the others hear of this input: itself, another one, or nothing; or the answer to a
+        record that is not looked at."""
+
+    def released(self) -> Sequence[Input]:
+        """What was kept from the others and is not any more; each only once."""
 
 
 def key_of(event: Input | Fact) -> object:

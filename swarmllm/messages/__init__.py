@@ -6,6 +6,7 @@ of range. The documents in `protocols/` say what the messages mean.
 """
 
 from swarmllm.messages import governance as governance
+from swarmllm.messages import membership as membership
 from swarmllm.messages.bounds import (
     CONTEXT_MAX as CONTEXT_MAX,
 )

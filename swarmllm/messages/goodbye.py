@@ -16,6 +16,7 @@ SLOW: Final = 5
 FULL: Final = 6
 FOREIGN: Final = 7
 OTHER: Final = 8
+MEMBERS: Final = 9
 
 GOODBYES: Final[dict[int, str]] = {
     LEAVING: "it is closing",
@@ -26,6 +27,7 @@ GOODBYES: Final[dict[int, str]] = {
     FULL: "it has no room for us",
     FOREIGN: "we do not speak its expert protocol",
     OTHER: "no reason that has a number",
+    MEMBERS: "its swarm is closed, and we have shown no membership that counts",
 }
 """What each code means to the one who reads it. New codes may come; an unknown one is a goodbye all
 the same."""

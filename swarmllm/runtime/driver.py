@@ -67,6 +67,7 @@ from swarmllm.core.events import (
     NodeHalted,
     NodeResumed,
     Noticed,
+    NotLetIn,
     PeerSeen,
     ServingPaused,
     ServingResumed,
@@ -443,8 +444,8 @@ class Driver:
                 network.send(peer, message)
             case Dial(peer=peer, addrs=addrs):
                 network.dial(peer, addrs)
-            case Hangup(peer=peer, reason=reason):
-                network.hang_up(peer, reason)
+            case Hangup(peer=peer, reason=reason, goodbye=goodbye):
+                network.hang_up(peer, reason, goodbye)
             case Advertise(record=record):
                 network.advertise(
                     record.vocab_fingerprint,
@@ -508,6 +509,7 @@ class Driver:
                 | LogDoubted()
                 | ServingPaused()
                 | ServingResumed()
+                | NotLetIn()
             ):
                 for listener in self._listeners:
                     listener.put(event)

@@ -92,6 +92,7 @@ def pinned_by(config: Config, invited: Invited) -> Config:
         config,
         swarm=invite.name,
         charter=swarm,
+        closed=config.closed or bool(invite.ticket),
         vocabulary=vocabulary if fits and vocabulary else config.vocabulary,
     )
 

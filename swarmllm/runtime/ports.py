@@ -25,14 +25,17 @@ from swarmllm.messages import (
     PeerId,
     Score,
 )
-from swarmllm.messages.declare import GOV, HALT, LEDGER, TOKENIZER
+from swarmllm.messages.declare import GOV, HALT, LEDGER, MEMBER, TOKENIZER
+from swarmllm.messages.goodbye import OTHER
 from swarmllm.messages.governance import GOV_FRAME_MAX, TERMS_MAX
 from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
+from swarmllm.messages.membership import MEMBER_FRAME_MAX
 
 HALT_PROTOCOL: Final = "/swarmllm/halt/2"
 TOKENIZER_PROTOCOL: Final = "/swarmllm/tokenizer/1"
 GOV_PROTOCOL: Final = "/swarmllm/gov/1"
 LEDGER_PROTOCOL: Final = "/swarmllm/ledger/1"
+MEMBER_PROTOCOL: Final = "/swarmllm/member/1"
 
 
 class Machine(Protocol):
@@ -110,6 +113,11 @@ def ledger_channel(door: Door) -> Channel:
     return Channel(LEDGER, LEDGER_PROTOCOL, "", LEDGER_FRAME_MAX, 0, door)
 
 
+def member_channel(door: Door) -> Channel:
+    """That on which peers of a closed swarm show each other that they belong to it."""
+    return Channel(MEMBER, MEMBER_PROTOCOL, "", MEMBER_FRAME_MAX, 0, door)
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What a network counts: `crowding`, connections that ended so far because there was no room
@@ -158,7 +166,8 @@ class Network(Protocol):
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None: ...
 
-    def hang_up(self, peer: PeerId, reason: str) -> None: ...
+    def hang_up(self, peer: PeerId, reason: str, goodbye: int = OTHER) -> None:
+        """`goodbye` is the code that the peer reads (`messages.goodbye`)."""
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         """One strike; the third disconnects the peer and refuses it for ten minutes."""

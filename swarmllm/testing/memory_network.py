@@ -37,6 +37,7 @@ from swarmllm.messages import (
     Halted,
     PeerId,
 )
+from swarmllm.messages.goodbye import OTHER
 from swarmllm.runtime.ports import Channel
 from swarmllm.testing.memory_wire import Connection, Frame, Gossip
 from swarmllm.wire.codec import encode
@@ -220,7 +221,7 @@ class MemoryNetwork:
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         self.swarm.nursery.start_soon(self._dial, peer, addrs)
 
-    def hang_up(self, peer: PeerId, reason: str) -> None:
+    def hang_up(self, peer: PeerId, reason: str, goodbye: int = OTHER) -> None:
         connection = self.connections.get(peer)
         if connection is not None:
             connection.lose("reset")

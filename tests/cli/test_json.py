@@ -49,6 +49,7 @@ FAIL: Final[dict[str, str]] = {
     "charter sign": "charter sign nothing --key ann.key",
     "charter rotate": "charter rotate nothing --out new",
     "charter verify": "charter verify nothing",
+    "members sign": "members sign nobody --charter c1 --key ann.key --out new",
     "halt publish": "halt publish --key nobody.key",
     "halt status": "halt status",
     "halt import": "halt import nothing",

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from swarmllm.core.effects import Hangup, NodeEffect, PublishRecord
+from swarmllm.core.effects import Hangup, NodeEffect, PublishRecord, RecordChecked
 from swarmllm.core.facts import Fact, PeerGone
 from swarmllm.core.inputs import (
     ChannelClosed,
@@ -170,3 +170,48 @@ def test_what_follows_from_a_fact_stands_where_the_part_told_it() -> None:
     node, _ = node_with(Teller(), Hearer())
     found = [e.reason for e in node.handle(PeerConnected(Q), 20.0) if isinstance(e, Hangup)]
     assert found == ["before", "told", "after"]
+
+
+@dataclass
+class Bouncer(Notebook):
+    """Lets nothing of a peer through until it has had a frame of its own channel from it."""
+
+    channel: str = "passes"
+    inputs: tuple[type[Input], ...] = ()
+    kept: list[Input] = field(default_factory=list)
+    known: set[PeerId] = field(default_factory=set)
+
+    def screened(self, event: Input, now: float) -> Input | RecordChecked | None:
+        match event:
+            case RecordOffered(check=check):
+                return RecordChecked(check, None, passes=False)
+            case PeerConnected(peer=peer) if peer not in self.known:
+                self.kept.append(event)
+                self.deadline = now + 5.0
+                return None
+            case FrameReceived(peer=peer, channel=self.channel):
+                self.known.add(peer)
+                return event
+            case _:
+                return event
+
+    def released(self) -> list[Input]:
+        found = [one for one in self.kept if isinstance(one, PeerConnected)]
+        found = [one for one in found if one.peer in self.known]
+        self.kept = [one for one in self.kept if one not in found]
+        return [*found]
+
+
+def test_a_screen_stands_before_the_other_parts_and_is_woken_for_what_it_keeps() -> None:
+    votes, screen = Notebook(), Bouncer()
+    given = NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN)
+    node = Node(*given, linked(running(), P, Q), (votes, screen), screen=screen)
+    assert node.handle(RecordOffered(3, b"r", P, "votes"), 100.0) == [
+        RecordChecked(3, None, passes=False)
+    ]
+    assert node.handle(PeerConnected(P), 100.0) == []
+    assert votes.heard == []
+    assert node.next_deadline() <= 105.0
+    node.handle(FrameReceived(P, b"pass", "passes"), 101.0)
+    assert votes.heard == [PeerConnected(P)]
+    assert screen.heard == [FrameReceived(P, b"pass", "passes")]

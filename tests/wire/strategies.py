@@ -30,6 +30,7 @@ from swarmllm.messages import (
 )
 from swarmllm.messages import governance as g
 from swarmllm.messages.invite import INVITE_LIFE_MAX_MS, TICKET_BYTES, Invite
+from swarmllm.messages.membership import Membership
 from swarmllm.wire.codec import CODES
 from swarmllm.wire.token_set import TokenSet, encode_set
 
@@ -161,6 +162,9 @@ def halt_message(draw: st.DrawFn, message: Any) -> Any:
                 expires_ms=min(2**63 - 1, issued // 2 + draw(st.integers(1, INVITE_LIFE_MAX_MS))),
                 issued_ms=issued // 2,
             )
+        case Membership(issued_ms=issued):
+            later = draw(st.integers(1, INVITE_LIFE_MAX_MS))
+            return replace(message, issued_ms=issued // 2, expires_ms=issued // 2 + later)
         case Charter(version=version, prev_hash=before):
             roles: dict[str, Any] = {
                 role: tuple(sorted(set(getattr(message, role))))

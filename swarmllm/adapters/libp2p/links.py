@@ -29,7 +29,7 @@ from swarmllm.core.inputs import AskingEnded, PeerConnected, PeerLost, PingMeasu
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
-from swarmllm.messages.goodbye import DOUBLE, LEAVING, OTHER, REFUSED, Goodbye
+from swarmllm.messages.goodbye import DOUBLE, LEAVING, REFUSED, Goodbye
 from swarmllm.wire.framing import frame
 from swarmllm.wire.identity import public_key_of
 
@@ -185,10 +185,10 @@ class Links:
                 worth.sent(message)
             link.send(message)
 
-    def hang_up(self, peer: PeerId, reason: str) -> None:
+    def hang_up(self, peer: PeerId, reason: str, goodbye: int) -> None:
         link = self._settled.get(peer)
         if link is not None:
-            link.end(reason, goodbye=OTHER)
+            link.end(reason, goodbye=goodbye)
 
     def standings(self) -> dict[Any, Standing]:
         """By muxed connection: what it has been good for, for when there is no room for all."""

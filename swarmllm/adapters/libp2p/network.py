@@ -45,6 +45,7 @@ from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, N
 from swarmllm.core.peers.dial_rule import Vantage
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
+from swarmllm.messages.goodbye import OTHER
 from swarmllm.runtime.ports import Traffic
 
 log = logging.getLogger("swarmllm.net")
@@ -177,8 +178,8 @@ class Libp2pNetwork:
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         self._nursery.start_soon(self._dial, peer, addrs)
 
-    def hang_up(self, peer: PeerId, reason: str) -> None:
-        self._links.hang_up(peer, reason)
+    def hang_up(self, peer: PeerId, reason: str, goodbye: int = OTHER) -> None:
+        self._links.hang_up(peer, reason, goodbye)
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self._links.penalise(peer, reason)

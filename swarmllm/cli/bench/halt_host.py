@@ -43,6 +43,7 @@ from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.inputs import NetworkInput
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
+from swarmllm.messages.goodbye import OTHER
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
@@ -182,8 +183,8 @@ class Fence:
         if peer in self._linked:
             self._inner.dial(peer, addrs)
 
-    def hang_up(self, peer: PeerId, reason: str) -> None:
-        self._inner.hang_up(peer, reason)
+    def hang_up(self, peer: PeerId, reason: str, goodbye: int = OTHER) -> None:
+        self._inner.hang_up(peer, reason, goodbye)
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self._inner.penalise(peer, reason)

@@ -32,6 +32,11 @@ resume = typer.Typer(
 )
 
 
+members = typer.Typer(
+    help="Say which nodes belong to a closed swarm, with a root key.", no_args_is_help=False
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the operators' commands to the program."""
     for name, group in (
@@ -39,6 +44,7 @@ def register(app: typer.Typer) -> None:
         ("charter", charter_app.charter),
         ("halt", halt),
         ("resume", resume),
+        ("members", members),
     ):
         group.callback(invoke_without_command=True)(_help)
         app.add_typer(group, name=name)
@@ -49,6 +55,39 @@ def register(app: typer.Typer) -> None:
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+@members.command("sign")
+def members_sign(
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="The node's id (12D3KooW...).")],
+    charter: Annotated[
+        str, typer.Option("--charter", metavar="FILE", help="The file of the swarm's charter.")
+    ],
+    key: Annotated[
+        str, typer.Option("--key", metavar="KEYFILE", help="A root key of that charter.")
+    ],
+    out: Out,
+    inviter: Annotated[
+        bool, typer.Option("--inviter", help="The node may also let others in, by invites.")
+    ] = False,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="TIME", help="How long it belongs to the swarm.")
+    ] = "365d",
+    passphrase_file: PassphraseFile = None,
+    json: o.Json = False,
+) -> None:
+    """Sign that a node belongs to a closed swarm, for its setting --membership."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.members import sign_member
+
+        told = {"may_invite": inviter, "as_json": json}
+        return sign_member(peer, charter, key, out, expires, passphrase_file, **told)
+
+    raise typer.Exit(guarded(body))
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -166,6 +166,14 @@ def read_invite(value: object, is_text: bool) -> str:
     return found
 
 
+def read_membership(value: object, is_text: bool) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or "\0" in value:
+        raise Unfit(value, "the file of a membership")
+    return str(_absolute(_expanded(value)))
+
+
 def read_vocabulary(value: object, is_text: bool) -> str:
     if isinstance(value, str) and re.fullmatch(
         r"auto|llama3|[0-9a-f]{8,64}", found := value.strip().lower()

@@ -29,6 +29,7 @@ from swarmllm.runtime.config.readers import (
     read_host,
     read_hours,
     read_invite,
+    read_membership,
     read_model,
     read_percent,
     read_swarm,
@@ -115,6 +116,24 @@ class Config:
             "The invite with which this node joins a swarm; `swarmllm join` also takes it without"
             " a flag. It is kept in the data folder, and good for the next start as well.",
             metavar="LINE",
+        ),
+    ] = ""
+    closed: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether this node talks with members alone: peers whose membership a root key of the"
+            " charter has signed, or someone whom one allowed to let others in (docs/invites.md).",
+            help="Talk with members of the swarm alone.",
+        ),
+    ] = False
+    membership: Annotated[
+        str,
+        Setting(
+            read_membership,
+            "The file with this node's membership of a closed swarm. Empty: it has one by an"
+            " invite, or is the owner of a root key.",
+            metavar="FILE",
         ),
     ] = ""
     listen_host: Annotated[

@@ -6,13 +6,23 @@ its key never leaves it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final
 
 from swarmllm.core.halt.charter import charter_hash
 from swarmllm.core.halt.machine import HaltMachine
+from swarmllm.core.inputs import TicketMade
+from swarmllm.core.membership.part import MembersView
+from swarmllm.core.membership.tickets import USES_MAX
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages.invite import INVITE_ADDR_MAX, INVITE_ADDRS_MAX, INVITE_LIFE_MAX_MS, Invite
+from swarmllm.messages.invite import (
+    INVITE_ADDR_MAX,
+    INVITE_ADDRS_MAX,
+    INVITE_LIFE_MAX_MS,
+    TICKET_BYTES,
+    Invite,
+)
 from swarmllm.runtime.invited import Invited, now_ms
 from swarmllm.runtime.ports import Keyring
 from swarmllm.runtime.service.json_events import record_of
@@ -32,12 +42,13 @@ class InviteService:
         keyring: Keyring,
         machine: HaltMachine,
         local: LocalNode,
+        feed: Callable[[TicketMade], Awaitable[None]],
         unix_ms: Callable[[], int] = now_ms,
     ) -> None:
         self._keyring, self._machine, self._local = keyring, machine, local
-        self._unix_ms = unix_ms
+        self._feed, self._unix_ms = feed, unix_ms
 
-    def invite(self, params: Mapping[str, object]) -> Record:
+    async def invite(self, params: Mapping[str, object]) -> Record:
         """UsageError for parameters that make no sense; LocalError while there is nothing to invite
         to."""
         expires_s = params.get("expires_s", EXPIRES_S)
@@ -54,14 +65,38 @@ class InviteService:
                 f"the invite would end after {str(expires_s)[:40]} s; it is good for"
                 f" {EXPIRES_MIN_S:.0f} to {EXPIRES_MAX_S:.0f} s"
             )
-        if params.get("uses") is not None:
-            raise UsageError(
-                "an open swarm lets everybody in who knows an address of it, so the uses of an"
-                " invite to it cannot be counted; leave --uses out"
-            )
-        return invite_record(self._signed(expires_s))
+        uses, ticket = self._uses(params.get("uses")), b""
+        if uses:
+            ticket = secrets.token_bytes(TICKET_BYTES)
+        invited = self._signed(expires_s, ticket)
+        if uses:
+            await self._feed(TicketMade(ticket, uses, invited.invite.expires_ms))
+        return invite_record(invited) | {"uses": uses or None}
 
-    def _signed(self, expires_s: float) -> Invited:
+    def _uses(self, wanted: object) -> int:
+        """How many may join with it; 0: the swarm is open."""
+        views = (part for part in self._local.view().parts if isinstance(part, MembersView))
+        members = next(views, None)
+        if members is None:
+            if wanted is not None:
+                raise UsageError(
+                    "an open swarm lets everybody in who knows an address of it, so the uses of an"
+                    " invite to it cannot be counted; leave --uses out"
+                )
+            return 0
+        if not members.may_invite:
+            raise LocalError(
+                "this node may let nobody into the closed swarm: a root key of its charter has to"
+                " sign that it may, with `swarmllm members sign --inviter`"
+            )
+        uses = 1 if wanted is None else wanted
+        if not isinstance(uses, int) or isinstance(uses, bool) or not 1 <= uses <= USES_MAX:
+            raise UsageError(
+                f"the invite would be good for {str(uses)[:40]} peers; 1 to {USES_MAX} are possible"
+            )
+        return uses
+
+    def _signed(self, expires_s: float, ticket: bytes) -> Invited:
         chain = self._machine.state.charters
         if not chain:
             raise LocalError(
@@ -78,7 +113,7 @@ class InviteService:
             addrs=self._addrs(),
             issued_ms=now,
             expires_ms=now + round(expires_s * 1000),
-            ticket=b"",
+            ticket=ticket,
         )
         line = write_line(invite, self._keyring.public_key, self._keyring.sign)
         return Invited(line, invite, self._keyring.peer)
@@ -106,7 +141,7 @@ async def answer(
     service = found()
     if service is None:
         raise LocalError("this node invites nobody; ask one that `swarmllm join` started")
-    yield service.invite(params)
+    yield await service.invite(params)
 
 
 def invite_record(invited: Invited) -> Record:

@@ -20,6 +20,7 @@ from swarmllm.core.events import (
     LogDoubted,
     NodeHalted,
     NodeResumed,
+    NotLetIn,
     PeerSeen,
     ServingPaused,
     ServingResumed,
@@ -27,6 +28,7 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.governance.view import GovernanceView
 from swarmllm.core.ledger.part import LedgerView
+from swarmllm.core.membership.part import MembersView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.settings.holder import SettingView
 from swarmllm.core.thinking import Thinking
@@ -166,6 +168,8 @@ def _swarm_record(event: SwarmEvent) -> Record:
             return record_of("serving_paused", reason=reason)
         case ServingResumed():
             return record_of("serving_resumed")
+        case NotLetIn(reason=reason):
+            return record_of("not_let_in", reason=reason)
         case ExpertFound(peer=peer, record=record):
             return record_of(
                 "expert_found",
@@ -351,7 +355,8 @@ def _ledger(view: LedgerView) -> Record:
 
 
 def _faults(parts: Sequence[object]) -> list[str]:
-    return [one.fault for one in parts if isinstance(one, GovernanceView) and one.fault]
+    kinds = (GovernanceView, MembersView)
+    return [one.fault for one in parts if isinstance(one, kinds) and one.fault]
 
 
 def _default(view: GovernanceView) -> Record | None:

@@ -35,6 +35,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "swarm": ("lab", "lab"),
     "charter": ("a" * 64, "a" * 64),
     "invite": ("swarmllm:abc", "swarmllm:abc"),
+    "membership": ("/m", "/m"),
     "listen_host": ("::1", "::1"),
     "peers": ([ADDR], (ADDR,)),
     "announce": ([ADDR], (ADDR,)),

@@ -14,6 +14,7 @@ from swarmllm.core.events import (
     ExpertLost,
     ExpertUse,
     LogDoubted,
+    NotLetIn,
     PeerSeen,
     ServingPaused,
     ServingResumed,
@@ -124,6 +125,7 @@ def test_an_end_record_is_as_documented() -> None:
         (LogDoubted(PEER, "forked"), "log_doubted", {"peer", "reason"}),
         (ServingPaused("busy"), "serving_paused", {"reason"}),
         (ServingResumed(), "serving_resumed", set()),
+        (NotLetIn("used up"), "not_let_in", {"reason"}),
     ],
 )
 def test_life_records_have_the_documented_names_and_fields(
