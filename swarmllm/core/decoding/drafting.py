@@ -1,22 +1,25 @@
 """The drafts of one answer: guesses that stand behind the text while a round asks about them.
 
-Our own expert drafts token by token: each of its lists is an answer to the round as well as a step
-of the draft, so at the end there is one list more than there are tokens, and it need not be asked
-again. A look-up is there at once. A remote expert answers a round and goes on by itself in the same
+Our own expert drafts token by token (`core.decoding.chain`): each of its lists is an answer to the
+round as well as a step of the draft, so at the end there is one list more than there are tokens,
+and it need not be asked again. While the others are asked it goes ahead, as if all of the draft
+came true; if that does, and the token behind it, the next draft is there already. A look-up is
+there at once. A remote expert answers a round and goes on by itself in the same
 breath (`ScoreDraft`): if what it says comes true to the end of the round, the tokens behind it are
 the next draft. `core.decoding.speculation` says whether a draft pays, and how long it should be.
 
 Laws: while a draft is made nobody else is asked; whatever becomes of the drafter, the round begins
-with what there is of the draft.
+with what there is of the draft; no round begins while our own expert is at a step of a chain that
+has not come true, for then it would have no part in that round.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from swarmllm.core.decoding.chain import Chain, Link
 from swarmllm.core.decoding.consent import alone, written_of
 from swarmllm.core.decoding.guide import Guide
 from swarmllm.core.decoding.members import Ask, Members, Question
@@ -35,22 +38,6 @@ from swarmllm.wire.sparse import SparseList, likeliest_id
 STEP_MAX_S: Final = 0.5
 
 
-@dataclass(slots=True)
-class _Own:
-    """A draft that our own expert is making in round `number`. `expected` tokens of it are
-    accepted, on average; `reached` is the probability that all are."""
-
-    drafter: Candidate
-    number: int
-    guide: Guide
-    room: int
-    began_at: float
-    until: float
-    lists: list[SparseList] = field(default_factory=list)
-    expected: float = 0.0
-    reached: float = 1.0
-
-
 class Drafting:
     """`drafted` and `accepted` count the tokens of all rounds."""
 
@@ -62,7 +49,11 @@ class Drafting:
         self._members = members
         self._known = known
         self._look_up = LookUp()
-        self._own: _Own | None = None
+        # What our own expert makes of the text to come; kept as long as it comes true.
+        self._chain: Chain | None = None
+        # The round that a draft is made for, and how long the next step of it is waited for.
+        self._round: Round | None = None
+        self._until: float | None = None
         # Of the round under way: who made its draft, and what each of its tokens is measured by.
         self._drafter: Drafter | None = None
         self._measures: list[float] = []
@@ -78,35 +69,84 @@ class Drafting:
     @property
     def until(self) -> float | None:
         """How long our own expert's next step is waited for; None: it makes no draft now."""
-        return None if self._own is None else self._own.until
+        return self._until
 
     @property
     def is_stuck(self) -> bool:
         """Whether the drafter will not answer."""
-        return self._own is not None and not self._members.question_of(self._own.drafter.peer)
+        return self._until is not None and not self._is_asked(self._chain)
 
     def is_step(self, question: Question) -> bool:
-        """Whether this is a question of the draft."""
-        return self._own is not None and question.round == self._own.number
+        """Whether this question to our own expert is one of its chain."""
+        return self._chain is not None and question.round == self._chain.asked_in
+
+    def _is_asked(self, chain: Chain | None) -> bool:
+        return chain is not None and self._members.question_of(chain.drafter.peer) is not None
 
     # --- making a draft -------------------------------------------------------------------------
 
     def begin(self, pool: ExpertPool, current: Round) -> list[Ask]:
-        """Begin a draft for this round, if one pays. Our own expert's first step; nothing where it
-        makes none, and then the guesses are there, if there are any."""
+        """Begin a draft for this round, if one pays: our own expert's first step. If `until` is
+        None then, there is nothing to wait for, and the guesses are there, if there are any."""
         self._drafter, self._measures = None, []
         self._steps, self._steps_s = 0, 0.0
+        self._round, chain = current, self._chain
+        if chain is None:
+            return self._choose(pool, current)
+        if not self._is_asked(chain):
+            chain.asked_in = None
+        if chain.is_alive and (chain.links or chain.asked_in is not None):
+            return self._draft(pool, chain, current)
+        if chain.asked_in is None:
+            self._chain = None
+            return self._choose(pool, current)
+        self._until = pool.now + STEP_MAX_S
+        return []
+
+    def answered(
+        self, pool: ExpertPool, question: Question, lists: Sequence[SparseList], took_s: float
+    ) -> list[Ask]:
+        """Our own expert's answer; its next step, or nothing if the draft is at its end."""
+        chain, current = self._chain, self._round
+        assert chain is not None
+        assert current is not None
+        chain.asked_in = None
+        if lists and question.upto - question.base == 1:
+            self._known.stepped("local", took_s)
+        if not chain.is_alive:
+            self._chain = self._until = None
+            return self._choose(pool, current)
+        if lists:  # Else it has taken in a piece of the text.
+            chain.links.append(self._link(chain, lists[0]))
+        return self.go_ahead(pool) if self._until is None else self._go_on(pool, chain)
+
+    def go_ahead(self, pool: ExpertPool) -> list[Ask]:
+        """Our own expert's next step behind the draft that the others are asked about; nothing
+        where it has made none, or will hardly be right that far."""
+        chain = self._chain
+        if chain is None or not chain.is_alive or chain.asked_in is not None:
+            return []
+        while (found := chain.next) is not None and len(chain.links) < chain.length_max:
+            token, measure = found
+            reached = chain.reached * self._known.odds("local", measure)
+            if not self._known.may_go_ahead(reached):
+                break
+            self._guess(chain, token, reached)
+            if chain.is_at_end:
+                return self._step(pool, chain, chain.number + 1)
+        return []
+
+    def _choose(self, pool: ExpertPool, current: Round) -> list[Ask]:
+        """A draft for this round by whoever makes the best one, if any pays."""
         room = self._room()
         if room <= 0:
             return []
         looked, measures, gain = self._looked_up(room)
         own = self._own_drafter(pool, current) if self._known.may_begin("local") else None
         if own is not None and self._known.gain("local", *self._known.usual("local")) >= gain:
-            guide = self._writing.guide.fork()
-            self._own = _Own(own, current.number, guide, room, pool.now, pool.now)
+            self._chain = Chain(own, self._writing.guide.fork())
             self._drafter = "local"
-            self._members.begin_round()
-            return self._step(pool, self._own)
+            return self._draft(pool, self._chain, current)
         if own is None and self._order.speculation in {"auto", "remote"}:
             remote = self._from_remote(room)
             if len(remote) > len(looked):
@@ -119,71 +159,82 @@ class Drafting:
             self._text.guess(*looked)
         return []
 
-    def answered(
-        self, pool: ExpertPool, question: Question, lists: Sequence[SparseList], took_s: float
-    ) -> list[Ask]:
-        """Our own expert's answer; its next step, or nothing if the draft is at its end."""
-        own = self._own
-        assert own is not None
-        if not lists:
-            return self._step(pool, own)
-        if question.upto - question.base == 1:
-            self._known.stepped("local", took_s)
-        own.lists.append(lists[0])
-        token = self._token(own, lists[0])
-        if token is None:
-            return []
+    def _draft(self, pool: ExpertPool, chain: Chain, current: Round) -> list[Ask]:
+        """Our own expert's draft for this round: what it has made already, and more."""
+        self._members.begin_round()
+        room = self._room()
+        chain.begin(current.number, room, self._length_max(room))
+        return self._go_on(pool, chain)
+
+    def _go_on(self, pool: ExpertPool, chain: Chain) -> list[Ask]:
+        """The draft's next step; at its end there is nothing to wait for any more."""
+        while (found := chain.next) is not None and chain.guessed < chain.room:
+            token, measure = found
+            reached, count = chain.reached * self._known.odds("local", measure), chain.guessed + 1
+            is_made = count < len(chain.links)
+            if not self._known.is_worth("local", reached, count, chain.expected, is_made=is_made):
+                break
+            self._guess(chain, token, reached)
+            self._drafter = "local"
+            self._measures.append(measure)
+        if chain.is_at_end:
+            self._until = pool.now + STEP_MAX_S
+            return [] if chain.asked_in is not None else self._step(pool, chain, chain.number)
+        self._until = None
+        return []
+
+    def _guess(self, chain: Chain, token: int, reached: float) -> None:
         self._text.guess(token)
-        return self._step(pool, own)
+        chain.guessed += 1
+        chain.reached, chain.expected = reached, chain.expected + reached
 
     def round(self, current: Round, experts: Experts, now: float) -> Round:
         """The round of the draft as it is, in place of `current`; no draft is made from now on."""
-        own, self._own = self._own, None
+        chain, self._until = self._chain, None
         upto, guesses = len(self._text), len(self._text.guesses)
         positions = range(upto - guesses - 1, upto)
         made = Round(current.number, positions, self._order, experts, now)
         if self._steps:
             made.drafter, made.steps = self._leader, self._steps
             made.steps_s = self._steps_s
-        if own is not None:
-            made.asked_at = own.began_at
-            if len(own.lists) == len(positions):
-                made.poll.answered_by_own(
-                    own.drafter, Reply(tuple(own.lists), 0, now - own.began_at)
-                )
+        made.asked_at = current.asked_at
+        lists = chain.lists(len(positions)) if chain is not None and chain.is_alive else ()
+        if chain is not None and len(lists) == len(positions):
+            made.poll.answered_by_own(chain.drafter, Reply(lists, 0, now - made.asked_at))
+        else:  # There is none, or it has not answered in time.
+            self._chain = None
         return made
 
-    def _step(self, pool: ExpertPool, own: _Own) -> list[Ask]:
-        """Ask what comes behind the draft so far."""
-        own.until = pool.now + STEP_MAX_S
-        drafter, last = own.drafter, self._text.last
-        return self._members.ask(drafter.peer, drafter.record, own.number, last, pool)
+    def _step(self, pool: ExpertPool, chain: Chain, number: int) -> list[Ask]:
+        """Ask what comes behind the guesses so far."""
+        drafter, chain.asked_in = chain.drafter, number
+        return self._members.ask(drafter.peer, drafter.record, number, self._text.last, pool)
 
-    def _token(self, own: _Own, found: SparseList) -> int | None:
-        """The next token of the draft, by our own expert's list of it; None at the draft's end."""
-        guide, order, text = own.guide, self._order, self._text.tokens
-        if len(self._measures) >= own.room or guide.is_done() or guide.forced():
-            return None
+    def _link(self, chain: Chain, found: SparseList) -> Link:
+        """Our own expert's list of what comes behind the guesses, and the token that it draws."""
+        guide, order, text = chain.guide, self._order, self._text.tokens
+        if guide.is_done() or guide.forced():
+            return Link(found, None)
         try:
             pooled = alone(found, order, guide.allowed())
-        except LocalError:
-            return None  # Whoever decides about the text will find the same, and say so.
-        if pooled is None:
-            return None
-        rng = numbers(order.sampling.seed, self._text.index)
-        token, logprob = draw(pooled, order.sampling, rng, text, written_of(order, text))
-        measure = math.exp(logprob)
-        reached, count = own.reached * self._known.odds("local", measure), len(self._measures) + 1
-        is_worth = self._known.is_worth("local", reached, count, own.expected)
-        if token in order.stop_tokens or not is_worth:
-            return None
-        try:
+            if pooled is None:
+                return Link(found, None)
+            rng = numbers(order.sampling.seed, self._text.index)
+            token, logprob = draw(pooled, order.sampling, rng, text, written_of(order, text))
+            if token in order.stop_tokens:
+                return Link(found, None)
             guide.took(token)
         except LocalError:
-            return None
-        own.reached, own.expected = reached, own.expected + reached
-        self._measures.append(measure)
-        return token
+            return Link(found, None)  # Whoever decides about the text will find it, and say so.
+        return Link(found, token, math.exp(logprob))
+
+    def _length_max(self, room: int) -> int:
+        """How many lists a chain may have. With a grammar it ends with the draft: there a round can
+        have a second one, in which our own expert must have a part at once."""
+        if self._order.grammar is not None:
+            return 0
+        left = self._order.max_tokens - self._text.index
+        return min(left, room + DRAFT_MAX, self._members.room(len(self._text)))
 
     def _room(self) -> int:
         """How many tokens a draft may have."""
@@ -249,6 +300,16 @@ class Drafting:
         )
 
     # --- what came of it ------------------------------------------------------------------------
+
+    def decided(self, tokens: Sequence[int], *, is_over: bool) -> bool:
+        """The text goes on with `tokens`. Whether all that our own expert has made of it stands.
+        `is_over`: the text has gone on by itself behind them, or is at its end."""
+        chain = self._chain
+        if chain is None:
+            return False
+        chain.verdict(tokens)
+        chain.is_alive = chain.is_alive and not is_over
+        return chain.is_alive
 
     def replied(self, question: Question, size_bytes: int, lists: int, took_s: float) -> None:
         """An expert has answered a round's question with so many lists."""

@@ -218,8 +218,10 @@ class Generation:
         members, current = self.members, self._round
         question, reply = self._experts.take(pool, peer, scores, self.order.vocab_size)
         if self._drafting.is_step(question) and pool.is_local(peer):
+            is_ahead = self._drafting.until is None
             steps = self._drafting.answered(pool, question, reply.lists, reply.rtt_s)
-            return [*steps] or self._verify(pool)
+            is_made = not is_ahead and self._drafting.until is None
+            return self._verify(pool) if is_made else [*steps]
         self._drafting.replied(question, size_bytes, len(reply.lists), reply.rtt_s)
         is_late = question.round != current.number
         has_part = not is_late and peer in current.poll.asked
@@ -266,6 +268,7 @@ class Generation:
         used.sort(key=lambda peer: (not pool.is_local(peer), peer))
         steps: list[Step] = self._keep(pool) if current.is_first and not self._is_kept else []
         guesses, index = self._text.take_back(), self._text.index
+        draft = guesses[: len(current.positions) - 1]  # Behind it our own expert is ahead.
         held, accepted = len(self._text), 0
         decided: list[Decided] = []
         follows: list[Step] | None = None  # In place of the next round.
@@ -277,17 +280,19 @@ class Generation:
                 break
             decided.append(found)
             end = self._writing.append(found.token)
-            is_right = guesses[accepted : accepted + 1] == (found.token,)
+            is_right = draft[accepted : accepted + 1] == (found.token,)
             accepted += is_right
             if end is not None or self._writing.forced or not is_right:
                 break
         # For each token and not for each round: what is hidden must not depend on drafts.
         pool.allowance.earn(self._settings[HIDDEN_SHARE] * len(decided))
-        self.members.cut(held + accepted)
+        is_over = end is not None or bool(self._writing.forced)
+        stands = self._drafting.decided([one.token for one in decided], is_over=is_over)
+        self.members.cut(held + (len(guesses) if stands else accepted))
         self._drafting.finished(
-            *(current, pool.now, len(decided), len(guesses), accepted), is_cut=is_right
+            *(current, pool.now, len(decided), len(draft), accepted), is_cut=is_right
         )
-        is_whole = bool(decided) and accepted == len(guesses) < len(decided)
+        is_whole = bool(decided) and accepted == len(draft) < len(decided)
         leader = current.poll.leader(pool, used, self._ensemble.weights(used))
         self._drafting.look_ahead(current, leader, decided[-1].token if is_whole else None)
         if decided:
@@ -380,13 +385,16 @@ class Generation:
         """The next round, after a draft if one pays."""
         number = self._round.number + 1
         self._round = Round(number, self._text.last, self.order, self._experts, pool.now)
-        return [*self._drafting.begin(pool, self._round)] or self._verify(pool)
+        steps = self._drafting.begin(pool, self._round)
+        return self._verify(pool) if self._drafting.until is None else [*steps]
 
     def _verify(self, pool: ExpertPool) -> list[Step]:
         """Ask about the draft, however far it has come; without one, about the next token."""
         self._round = self._drafting.round(self._round, self._experts, pool.now)
         steps = self._round.begin(pool)
-        return [*steps, *(self._complete(pool) if self._round.is_complete else [])]
+        if self._round.is_complete:
+            return [*steps, *self._complete(pool)]
+        return [*steps, *self._drafting.go_ahead(pool)]
 
     def _keep(self, pool: ExpertPool) -> list[Step]:
         """After the first round: tell who was weighed, and let those go that this answer will

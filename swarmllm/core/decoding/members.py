@@ -147,7 +147,7 @@ class Members:
 
     def missing(self, length: int) -> dict[PeerId, int]:
         """How many of the first `length` tokens each of them lacks."""
-        return {peer: length - member.have for peer, member in self._members.items()}
+        return {peer: max(0, length - member.have) for peer, member in self._members.items()}
 
     def room(self, length: int) -> int:
         """How many tokens more than `length` all of them can take."""

@@ -35,6 +35,8 @@ LOOK_BACK: Final = 4096  # Tokens of a prompt: more would take more than millise
 BYTES_MAX: Final = 1600.0
 """Per expert and token that comes of it; a peer's limit is 2,000 (the lists of rejected positions
 are paid for by those that are accepted)."""
+AHEAD_ODDS: Final = 0.1  # Below, our own expert does not go ahead of the draft: it is seldom right.
+AHEAD_STEPS: Final = 20.0  # Steps of its engine that a round must take, for it to go ahead in one.
 RETRY_ROUNDS: Final = 24  # Without a draft, until one is tried again.
 RETRY_TOKENS: Final = 2
 
@@ -147,9 +149,18 @@ class Speculation:
         best = max(one.share for one in self._odds[drafter])
         return self.is_worth(drafter, best, 1, 0.0) or self._since[drafter] >= RETRY_ROUNDS
 
-    def is_worth(self, drafter: Drafter, reached: float, count: int, expected: float) -> bool:
+    def is_worth(
+        self,
+        drafter: Drafter,
+        reached: float,
+        count: int,
+        expected: float,
+        *,
+        is_made: bool = False,
+    ) -> bool:
         """Whether a draft should have a token number `count` that is reached and accepted with
-        probability `reached`. `expected`: how many are accepted of those before it."""
+        probability `reached`. `expected`: how many are accepted of those before it. `is_made`: the
+        drafter has taken its step already."""
         if count > DRAFT_MAX or not self.rate:
             return False
         lists = (count + 1) / (1 + expected + reached)
@@ -157,7 +168,15 @@ class Speculation:
             return False
         if self._since[drafter] >= RETRY_ROUNDS and count <= RETRY_TOKENS:
             return True
-        return reached > self.rate * (self._steps[drafter].value + self._verify_s())
+        step_s = 0.0 if is_made else self._steps[drafter].value
+        return reached > self.rate * (step_s + self._verify_s())
+
+    def may_go_ahead(self, reached: float) -> bool:
+        """Whether our own expert should take one more step behind a draft that others are asked
+        about, which is of use with probability `reached`. It costs nobody any time where they are
+        far away; where they are near the next round would wait for it."""
+        is_far = self._wait.value > AHEAD_STEPS * self._steps["local"].value
+        return is_far and reached >= AHEAD_ODDS
 
     def _verify_s(self) -> float:
         """Seconds that one more position costs."""

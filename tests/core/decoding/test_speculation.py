@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.speculation import (
+    AHEAD_STEPS,
     BYTES_MAX,
     DRAFT_MAX,
     MATCH_MIN,
@@ -174,6 +176,48 @@ def test_where_the_drafter_is_right_a_round_brings_many_tokens() -> None:
     assert max(one.shared for one in found) > DRAFT_MAX / 2
     rounds = [one.round for one in found]
     assert all(rounds.count(one.round) == one.shared for one in found)
+
+
+def test_while_others_are_asked_our_own_expert_makes_the_next_draft(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A step of its engine takes a fiftieth of a round."""
+    times = []
+    for steps in (AHEAD_STEPS, math.inf):
+        monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_STEPS", steps)
+        table = settled([7, 7, 7, 7])
+        table.seats[table.peers[0]].service_s = 0.004
+        began = table.now
+        table.ask(table.peers[0], order(Sampling(seed=3), "local", 4, 600))
+        end = table.finish(table.peers[0])
+        assert end.accepted == end.drafted
+        times.append((table.now - began, tokens_of(table.chosen(table.peers[0]))))
+    (ahead_s, text), (waiting_s, same) = times
+    assert text == same
+    assert ahead_s < 0.8 * waiting_s
+
+
+@settings(deadline=None, max_examples=25)
+@given(samplings, st.integers(1, 120), st.floats(0.0005, 0.05), st.integers(0, 3))
+def test_no_answer_of_our_own_expert_is_missed_because_it_is_ahead(
+    sampling: Sampling, tokens: int, step_s: float, differ: int
+) -> None:
+    """Whatever comes true of what it has made, and however long its steps take: all are asked in
+    each round, so the text is that of strict mode. It goes ahead here as long as a round lasts."""
+    seeds: list[int | None] = [7, *(8 if i < differ else 7 for i in range(3))]
+    texts = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AHEAD_STEPS", "AHEAD_ODDS"):
+            patch.setattr(f"swarmllm.core.decoding.speculation.{name}", 0.0)
+        for mode in ("off", "local"):
+            table = settled(seeds)
+            table.seats[table.peers[0]].service_s = step_s
+            table.ask(table.peers[0], order(sampling, mode, 4, tokens))
+            table.finish(table.peers[0], within_s=600.0)
+            chosen = table.chosen(table.peers[0])
+            assert {len(one.experts) for one in chosen} == {4}
+            texts.append(tokens_of(chosen))
+    assert texts[0] == texts[1]
 
 
 def test_a_requester_without_an_expert_gets_drafts_from_a_remote_one() -> None:
