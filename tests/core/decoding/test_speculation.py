@@ -197,6 +197,23 @@ def test_while_others_are_asked_our_own_expert_makes_the_next_draft(
     assert ahead_s < 0.8 * waiting_s
 
 
+def test_where_our_own_expert_was_ahead_in_vain_it_drafts_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is at a step when the verdict comes: the round waits for it, and has a draft."""
+    monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_ODDS", 0.0)
+    rounds = []
+    for steps in (0.0, math.inf):
+        monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_STEPS", steps)
+        table = settled([7, 8, 7, 7])
+        table.seats[table.peers[0]].service_s = 0.006
+        table.ask(table.peers[0], order(Sampling(seed=3), "local", 4, 400))
+        table.finish(table.peers[0])
+        rounds.append(table.chosen(table.peers[0])[-1].round)
+    ahead, waiting = rounds
+    assert ahead <= 1.1 * waiting
+
+
 @settings(deadline=None, max_examples=25)
 @given(samplings, st.integers(1, 120), st.floats(0.0005, 0.05), st.integers(0, 3))
 def test_no_answer_of_our_own_expert_is_missed_because_it_is_ahead(
