@@ -9,8 +9,8 @@ breath (`ScoreDraft`): if what it says comes true to the end of the round, the t
 the next draft. `core.decoding.speculation` says whether a draft pays, and how long it should be.
 
 Laws: while a draft is made nobody else is asked; whatever becomes of the drafter, the round begins
-with what there is of the draft; a round waits for our own expert's step in a chain that has not come true,
-for without it nobody would draft.
+with what there is of the draft; a round waits for our own expert's step in a chain that
+has not come true, for without it nobody would draft.
 """
 
 from __future__ import annotations
