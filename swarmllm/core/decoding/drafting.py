@@ -54,6 +54,7 @@ class Drafting:
         # The round that a draft is made for, and how long the next step of it is waited for.
         self._round: Round | None = None
         self._until: float | None = None
+        self._asked_at = 0.0  # When the others were asked about the last draft.
         # Of the round under way: who made its draft, and what each of its tokens is measured by.
         self._drafter: Drafter | None = None
         self._measures: list[float] = []
@@ -129,7 +130,7 @@ class Drafting:
         while (found := chain.next) is not None and len(chain.links) < chain.length_max:
             token, measure = found
             reached = chain.reached * self._known.odds("local", measure)
-            if not self._known.may_go_ahead(reached):
+            if not self._known.may_go_ahead(reached, pool.now - self._asked_at):
                 break
             self._guess(chain, token, reached)
             if chain.is_at_end:
@@ -190,7 +191,7 @@ class Drafting:
 
     def round(self, current: Round, experts: Experts, now: float) -> Round:
         """The round of the draft as it is, in place of `current`; no draft is made from now on."""
-        chain, self._until = self._chain, None
+        chain, self._until, self._asked_at = self._chain, None, now
         upto, guesses = len(self._text), len(self._text.guesses)
         positions = range(upto - guesses - 1, upto)
         made = Round(current.number, positions, self._order, experts, now)

@@ -35,8 +35,10 @@ LOOK_BACK: Final = 4096  # Tokens of a prompt: more would take more than millise
 BYTES_MAX: Final = 1600.0
 """Per expert and token that comes of it; a peer's limit is 2,000 (the lists of rejected positions
 are paid for by those that are accepted)."""
-AHEAD_ODDS: Final = 0.1  # Below, our own expert does not go ahead of the draft: it is seldom right.
-AHEAD_STEPS: Final = 20.0  # Steps of its engine that a round must take, for it to go ahead in one.
+# Below, our own expert does not go ahead of the draft, for it is seldom right that far; ...
+AHEAD_ODDS: Final = 0.1
+# ... and below, it takes no step that may not be finished when the answers come.
+LATE_ODDS: Final = 0.5
 RETRY_ROUNDS: Final = 24  # Without a draft, until one is tried again.
 RETRY_TOKENS: Final = 2
 
@@ -171,12 +173,12 @@ class Speculation:
         step_s = 0.0 if is_made else self._steps[drafter].value
         return reached > self.rate * (step_s + self._verify_s())
 
-    def may_go_ahead(self, reached: float) -> bool:
-        """Whether our own expert should take one more step behind a draft that others are asked
-        about, which is of use with probability `reached`. It costs nobody any time where they are
-        far away; where they are near the next round would wait for it."""
-        is_far = self._wait.value > AHEAD_STEPS * self._steps["local"].value
-        return is_far and reached >= AHEAD_ODDS
+    def may_go_ahead(self, reached: float, waited_s: float) -> bool:
+        """Whether our own expert should take one more step behind a draft that others were asked
+        about `waited_s` ago. With probability `reached` it is a step of the next draft; if not, and
+        it is still at it when they have answered, the next round waits for it."""
+        is_in_time = waited_s + self._steps["local"].value <= self._wait.value
+        return reached >= (AHEAD_ODDS if is_in_time else LATE_ODDS)
 
     def _verify_s(self) -> float:
         """Seconds that one more position costs."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.speculation import (
-    AHEAD_STEPS,
+    AHEAD_ODDS,
     BYTES_MAX,
     DRAFT_MAX,
     MATCH_MIN,
@@ -183,8 +183,9 @@ def test_while_others_are_asked_our_own_expert_makes_the_next_draft(
 ) -> None:
     """A step of its engine takes a fiftieth of a round."""
     times = []
-    for steps in (AHEAD_STEPS, math.inf):
-        monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_STEPS", steps)
+    for odds in (AHEAD_ODDS, math.inf):
+        for name in ("AHEAD_ODDS", "LATE_ODDS"):
+            monkeypatch.setattr(f"swarmllm.core.decoding.speculation.{name}", odds)
         table = settled([7, 7, 7, 7])
         table.seats[table.peers[0]].service_s = 0.004
         began = table.now
@@ -201,10 +202,10 @@ def test_where_our_own_expert_was_ahead_in_vain_it_drafts_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is at a step when the verdict comes: the round waits for it, and has a draft."""
-    monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_ODDS", 0.0)
     rounds = []
-    for steps in (0.0, math.inf):
-        monkeypatch.setattr("swarmllm.core.decoding.speculation.AHEAD_STEPS", steps)
+    for odds in (0.0, math.inf):
+        for name in ("AHEAD_ODDS", "LATE_ODDS"):
+            monkeypatch.setattr(f"swarmllm.core.decoding.speculation.{name}", odds)
         table = settled([7, 8, 7, 7])
         table.seats[table.peers[0]].service_s = 0.006
         table.ask(table.peers[0], order(Sampling(seed=3), "local", 4, 400))
@@ -224,7 +225,7 @@ def test_no_answer_of_our_own_expert_is_missed_because_it_is_ahead(
     seeds: list[int | None] = [7, *(8 if i < differ else 7 for i in range(3))]
     texts = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AHEAD_STEPS", "AHEAD_ODDS"):
+        for name in ("AHEAD_ODDS", "LATE_ODDS"):
             patch.setattr(f"swarmllm.core.decoding.speculation.{name}", 0.0)
         for mode in ("off", "local"):
             table = settled(seeds)
