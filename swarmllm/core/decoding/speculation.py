@@ -143,13 +143,18 @@ class Speculation:
         tokens a look-up found the same."""
         return self._odds[drafter][_class(drafter, measure)].share
 
-    def may_begin(self, drafter: Drafter) -> bool:
-        """Whether a draft could pay, before anything is known of its first token; now and then also
-        where the last ones did not."""
+    def pays(self, drafter: Drafter, other: float) -> bool:
+        """Whether its usual draft brings as many tokens a second as `other` does and more than
+        none; now and then also where the last ones did not."""
         if not self.rate:
             return False
-        best = max(one.share for one in self._odds[drafter])
-        return self.is_worth(drafter, best, 1, 0.0) or self._since[drafter] >= RETRY_ROUNDS
+        gain = self.gain(drafter, *self.usual(drafter))
+        return gain >= max(other, self.strict) or self._since[drafter] >= RETRY_ROUNDS
+
+    @property
+    def strict(self) -> float:
+        """Tokens a second of a round without a draft."""
+        return 1 / (self._wait.value + 1e-9)
 
     def is_worth(
         self,
@@ -186,9 +191,12 @@ class Speculation:
         return self._slope.within(0.05 * step_s, step_s, 0.4 * step_s)
 
     def gain(self, drafter: Drafter, expected: float, count: int) -> float:
-        """Tokens a second of a round with a draft of `count`, of which `expected` are accepted."""
+        """Tokens a second of a round with a draft of `count`, of which `expected` are accepted. Our
+        own expert's step in the round itself is over before the others are asked."""
         step_s = self._steps[drafter].value
-        return (1 + expected) / (self._wait.value + count * (step_s + self._verify_s()) + 1e-9)
+        before_s = step_s if drafter == "local" else 0.0
+        took_s = self._wait.value + before_s + count * (step_s + self._verify_s())
+        return (1 + expected) / (took_s + 1e-9)
 
     def usual(self, drafter: Drafter, before: float = 1.0) -> tuple[float, int]:
         """What a draft of this drafter is expected to be: accepted tokens, and tokens. `before`:

@@ -331,7 +331,7 @@ def test_a_draft_is_bounded_and_is_longer_where_the_way_is(
 
 
 def test_without_a_measured_round_nothing_is_drafted() -> None:
-    assert not Speculation().may_begin("local")
+    assert not Speculation().pays("local", 0.0)
     assert not Speculation().is_worth("local", 1.0, 1, 0.0)
 
 
