@@ -178,7 +178,8 @@ def test_the_more_alike_models_are_the_more_tokens_a_round_brings() -> None:
 @pytest.mark.parametrize("likeness", [0.0, 0.8, 0.98])
 def test_without_jitter_no_draft_passes_the_ceiling_of_its_row(likeness: float) -> None:
     found = run(throughput.STUDY, **DRAFTING, likeness=likeness, jitter=0.0)
-    assert 0.8 <= found["of_ceiling"] <= 1.0 + 1e-9
+    # Steps of our own expert are no part of it, and after a rejection the round waits for them.
+    assert 0.75 <= found["of_ceiling"] <= 1.0 + 1e-9
     assert found["tokens_per_round"] <= 1 + found["drafted_per_round"]
 
 

@@ -9,7 +9,8 @@ which turn from code to prose. The same prompts are asked with the same seeds in
 mode after the other prompt by prompt, so that what else happens on the machine falls on all. (That
 the texts are the same is for tests to show: here what is learned of the experts in one answer
 weighs in the next.) The ceiling of a row is what its own tokens per round would give if a round
-took a round trip, one step of the engine, and one step more for each token of the draft.
+took a round trip and one step of the engine (a remote drafter's: one more for each token of the
+draft), and no less than a step of the requester's engine for each token.
 """
 
 from __future__ import annotations
@@ -186,7 +187,8 @@ def _row(
 ) -> Measurement:
     per_round = tally.tokens / max(1, tally.rounds)
     drafted = tally.drafted / max(1, tally.rounds)
-    round_s = rtt_s + step_s * (1 + (drafted if mode != "lookup" else 0))
+    round_s = rtt_s + step_s * (1 + (drafted if mode == "remote" else 0))
+    own_s = step_s * per_round if mode in {"local", "auto"} else 0.0
     details = {
         "tokens": tally.tokens,
         "tokens_per_round": round(per_round, 2),
@@ -200,7 +202,7 @@ def _row(
         f"speed with speculation {mode}",
         tally.rate,
         "tokens/s",
-        per_round / round_s,
+        per_round / max(round_s, own_s),
         {"k": place.k, "one_way_ms": place.delay_ms, "prompts": place.kind},
         GOAL * strict.rate,
         details,

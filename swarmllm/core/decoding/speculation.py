@@ -41,6 +41,7 @@ AHEAD_ODDS: Final = 0.1
 LATE_ODDS: Final = 0.5
 RETRY_ROUNDS: Final = 24  # Without a draft, until one is tried again.
 RETRY_TOKENS: Final = 2
+KNOWN_TRIES: Final = 12  # Tokens of a drafter, until it is known well enough to be left alone.
 
 KEEP: Final = 0.97  # Of what is known about acceptance, from token to token, ...
 SMOOTHING: Final = 0.15  # ... and weight of the newest of times and sizes.
@@ -149,7 +150,11 @@ class Speculation:
         if not self.rate:
             return False
         gain = self.gain(drafter, *self.usual(drafter))
-        return gain >= max(other, self.strict) or self._since[drafter] >= RETRY_ROUNDS
+        is_unknown = self._all[drafter].tries < PRIOR_TRIES + KNOWN_TRIES
+        return (
+            gain >= max(other, 0.0 if is_unknown else self.strict)
+            or self._since[drafter] >= RETRY_ROUNDS
+        )
 
     @property
     def strict(self) -> float:
