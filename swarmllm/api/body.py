@@ -103,7 +103,8 @@ def drawn(name: str) -> Any:
 
 class SwarmFields(Body):
     """How the ensemble answers; what is left out is as the node is set. `trace`: chunks tell which
-    experts each token came from."""
+    experts each token came from. `receipt`: a name, drawn by the client, under which what the
+    experts have signed can be fetched when the answer has ended."""
 
     k: Annotated[int, _within(EXPERTS), WHOLE] | None = None
     extra: Annotated[int, _within(EXTRA), WHOLE] | None = None
@@ -111,6 +112,7 @@ class SwarmFields(Body):
     domain: Annotated[str, Field(max_length=DOMAIN_BYTES_MAX)] | None = None
     speculation: Speculative | None = None
     trace: bool | None = None
+    receipt: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class Sampled(Body):

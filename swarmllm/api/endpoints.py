@@ -141,6 +141,13 @@ ENDPOINTS: Final = (
     _read("status", "the node's state"),
     _read("experts", "the experts that it knows"),
     _read("audits", "what its audits of experts have found"),
+    Endpoint(
+        path="/api/receipts/{name}",
+        name="receipt",
+        says="what the experts of an answer have signed, as `swarmllm verify` reads it",
+        reply="Record",
+        statuses=(*_ASKED, 404, 503),
+    ),
     _read("settings", "the settings that the swarm can change"),
     _read("halt_status", "the kill switch", 503),
     _read("governance", "who votes, and what the charter says of it", 503),
@@ -153,6 +160,6 @@ ENDPOINTS: Final = (
 )
 
 READS: Final = frozenset(
-    one.name for one in ENDPOINTS if one.method == "GET" and one.path.startswith("/api/")
+    one.name for one in ENDPOINTS if one.method == "GET" and one.path == f"/api/{one.name}"
 )
 CHANGES: Final = frozenset(one.name for one in ENDPOINTS if one.needs_token)

@@ -28,7 +28,7 @@ from swarmllm.api.openapi import document
 from swarmllm.api.problem import Problem, broken_off, problem_of
 from swarmllm.api.reply import Reply
 from swarmllm.api.shield import Shield
-from swarmllm.errors import SwarmError
+from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.service import Client
 
@@ -56,6 +56,7 @@ def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) ->
         Route("/v1/messages", routes.dialect("msg", MessagesDialect), methods=["POST"]),
         Route("/v1/messages/count_tokens", routes.count, methods=["POST"]),
         *(Route(f"/api/{op}", routes.show) for op in sorted(READS)),
+        Route("/api/receipts/{name}", routes.receipt),
         *(Route(f"/api/{op}", routes.change, methods=["POST"]) for op in sorted(CHANGES)),
     ]
     router = Router(table, redirect_slashes=False, default=_unknown)
@@ -150,6 +151,14 @@ class _Routes:
 
     async def show(self, request: Request) -> Response:
         return JSONResponse((await self._records(_op(request)))[0])
+
+    async def receipt(self, request: Request) -> Response:
+        """Of an answer that has ended; waits until its experts have signed or have had time to."""
+        try:
+            [record] = await self._records("receipt", {"name": request.path_params["name"]})
+        except LocalError as fault:
+            raise Problem(404, str(fault), code="not_found") from fault
+        return Response(record["receipt"], media_type="application/json")
 
     async def change(self, request: Request) -> Response:
         """State changes; with the token of the node's folder alone."""

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Final, NoReturn, TypeGuard
 
@@ -25,7 +26,7 @@ import trio
 from swarmllm.adapters.atomic_file import write_new
 from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.conversation import COMMANDS, Command, Conversation, command_in
-from swarmllm.cli.generate import ShownAnswer
+from swarmllm.cli.generate import Keep, ShownAnswer
 from swarmllm.cli.guard import OK, ending_signals
 from swarmllm.cli.inspect import experts_table
 from swarmllm.cli.markdown_stream import shown
@@ -66,11 +67,17 @@ class _Loop:
         self._ready.wait()
         self._raise()
 
-    def answer(self, request: TextRequest) -> str:
+    def answer(self, request: TextRequest, keep: Keep | None = None) -> str:
         """The text of one answer; `stop` ends it early and what came until then is returned.
-        SwarmError if none came."""
+        SwarmError if none came. `keep` fetches and keeps its receipt, if one is wanted."""
         found: list[ShownAnswer] = []
-        self._until_done(lambda client: self._shown(client, request, found))
+
+        async def work(client: NodeClient) -> None:
+            await self._shown(client, request, found)
+            if keep is not None:
+                await keep(client)
+
+        self._until_done(work)
         text = found[0].text if found else ""
         if text and _is_of_the_answer(self._failure):
             complain(str(self._failure))  # What was shown stays part of the text.
@@ -268,6 +275,7 @@ def _talk(
     if os.environ.get("TERM") not in {"dumb", "unknown"}:
         # What is pasted is one question, however many lines it has.
         readline.parse_and_bind("set enable-bracketed-paste on")
+    receipt = ""  # The file that what experts sign of the next answer goes into.
     while True:
         try:
             line = typed_text(read(), "the line")
@@ -283,10 +291,31 @@ def _talk(
         command = command_in(line)
         if command is not None and command.name == "/quit":
             return
-        if command is not None:
+        if command is not None and command.name == "/receipt":
+            if not command.rest:
+                complain("/receipt needs the name of a file, such as /receipt gravity.receipt")
+            receipt = with_receipt(options, command.rest)[2]
+        elif command is not None:
             conversation = commanded(conversation, command, loop.experts)
         elif line.strip():
-            conversation = turn(conversation, line, options, loop.answer)
+            before, (request, keep, receipt) = conversation, with_receipt(options, receipt)
+            conversation = turn(before, line, request, partial(loop.answer, keep=keep))
+            receipt = "" if conversation != before else receipt
+
+
+def with_receipt(options: TextRequest, word: str) -> tuple[TextRequest, Keep | None, str]:
+    """The options with a receipt that is written into this file, what writes it, and the file; what
+    is no place for one is told, and then there is none."""
+    # It brings what reads receipts, which few conversations need.
+    from swarmllm.cli.trust.receipts import wanted
+
+    if not word:
+        return options, None, ""
+    try:
+        return *wanted(options, word), word
+    except SwarmError as fault:
+        complain(str(fault))
+        return options, None, ""
 
 
 def commanded(

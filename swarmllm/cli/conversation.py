@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "/reset": "forget what was said; the instructions stay",
     "/system TEXT": "give the assistant instructions (without TEXT: none)",
     "/save FILE": "write the conversation into a file, as Markdown",
+    "/receipt FILE": "what experts sign of the next answer is written into a file",
     "/experts": "which experts there are, and what this node has measured of them",
     "/quit": "leave (Ctrl-D does, too)",
 }

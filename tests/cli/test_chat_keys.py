@@ -39,8 +39,8 @@ async def endless() -> AsyncIterator[dict[str, Any]]:
     await trio.sleep_forever()
 
 
-def on(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> chat._Loop:
-    """A loop whose node gives these records to every question."""
+def on(answers: Answers, monkeypatch: pytest.MonkeyPatch, call: Any = None) -> chat._Loop:
+    """A loop whose node gives these records to every question, and what `call` does to others."""
 
     @asynccontextmanager
     async def answering(request: TextRequest) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -49,10 +49,60 @@ def on(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> chat._Loop:
     @asynccontextmanager
     async def open_client(config: Config, *, local: bool) -> AsyncIterator[object]:
         async with trio.open_nursery():
-            yield SimpleNamespace(answering=answering, peer="")
+            node = SimpleNamespace(call=call)
+            yield SimpleNamespace(answering=answering, peer="", node=node)
 
     monkeypatch.setattr(chat, "open_client", open_client)
     return chat._Loop(Config(Path("data"), Path("cache")), local=False, verbose=False)
+
+
+def test_the_receipt_of_an_answer_is_written_where_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "talk.receipt"
+    names: list[str] = []
+
+    async def answered() -> AsyncIterator[dict[str, Any]]:
+        yield {"event": "text", "text": "said"}
+        yield {"event": "end", "reason": "stop", "tokens": 1, "seconds": 1.0, "tokens_per_s": 1.0}
+
+    async def signed() -> AsyncIterator[dict[str, Any]]:
+        yield {"event": "receipt", "receipt": "what was signed"}
+
+    @asynccontextmanager
+    async def call(op: str, params: dict[str, str]) -> AsyncIterator[Any]:
+        assert op == "receipt"
+        names.append(params["name"])
+        yield signed()
+
+    loop = on(answered, monkeypatch, call)
+    lines = iter([f"/receipt {file}", "Hello", "Hello again", "/receipt", f"/receipt {file}"])
+    asked: list[str] = []
+    answer = loop.answer
+
+    def noting(request: TextRequest, **more: Any) -> str:
+        asked.append(request.receipt)
+        return answer(request, **more)
+
+    monkeypatch.setattr(loop, "answer", noting)
+
+    def read() -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    loop.start()
+    try:
+        chat._talk(loop, QUESTION, Conversation(), read)
+    finally:
+        loop.leave()
+    assert asked == [*names, ""], "of the next answer, and of no later one"
+    assert file.read_text() == "what was signed"
+    assert file.stat().st_mode & 0o777 == 0o600
+    told = capsys.readouterr().err
+    assert "/receipt needs the name of a file" in told
+    assert "is there already" in told
 
 
 @pytest.fixture

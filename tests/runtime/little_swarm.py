@@ -28,6 +28,7 @@ from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.scripted_text import ScriptedText
+from swarmllm.testing.sealing import MemoSessions
 
 
 def key(number: int) -> KeyFile:
@@ -89,9 +90,11 @@ async def little_swarm(
     pin: Pin | None = None,
     chat_template: str = "",
     grammars: Grammars | None = None,
+    sessions: MemoSessions | None = None,
 ) -> AsyncIterator[LittleSwarm]:
     """`seeds[i]` is the model seed of member i; None for one without an expert. With `pin` all have
-    a kill switch, of that swarm. `chat_template`: empty for role labels."""
+    a kill switch, of that swarm. `chat_template`: empty for role labels. With `sessions`, which
+    knows their signatures, all audit each other's experts."""
     async with AsyncExitStack() as stack:
         wire = await stack.enter_async_context(MemorySwarm(delay_s=delay_s))
         members = []
@@ -107,6 +110,7 @@ async def little_swarm(
                         *(wire, i + 1, model, service_s, stop_tokens, pin),
                         chat_template=chat_template,
                         grammars=grammars,
+                        sessions=sessions,
                     )
                 )
             )
@@ -124,6 +128,7 @@ async def joined(
     halts: MemoryHalts | None = None,
     chat_template: str = "",
     grammars: Grammars | None = None,
+    sessions: MemoSessions | None = None,
 ) -> AsyncIterator[Member]:
     """One more member. `halts` is what it remembers of the kill switch from an earlier life."""
     keyring, store, rng = key(number), MemoryStore(), random.Random(number)
@@ -132,8 +137,11 @@ async def joined(
     if pin is not None:
         orders, _ = await boot(halts, keyring, pin, rng)
     machine = None if orders is None else orders.machine
+    trust = None if sessions is None else sessions.trust(keyring.peer, random.Random(number), 1e9)
     node = Node(
-        NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), machine
+        *(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring)),
+        machine,
+        trust=trust,
     )
     observer = Observer()
     driver = Driver(node, keyring, store, orders=orders, watch=observer.observe)
