@@ -6,6 +6,7 @@ import random
 
 from swarmllm.core.trust.audits import Trust
 from swarmllm.core.trust.findings import ACCOUNTS
+from swarmllm.core.trust.history import HISTORY
 from swarmllm.core.trust.keeping import RECORDS, unpack
 from swarmllm.core.trust.reputation import Reputation, Terms
 from swarmllm.core.trust.track_record import TrackRecords
@@ -25,7 +26,8 @@ def trust_of(keyring: Keyring, store: Store, terms: Terms, unix_at_zero_s: float
         return unseal(sealed, (SessionRecord,), keyring.verify, SESSION_SEALED_MAX)
 
     reputation = Reputation(terms, store.load(ACCOUNTS) or b"")
-    return Trust(reputation, random.SystemRandom(), own, others, unix_at_zero_s)
+    history = store.load(HISTORY) or b""
+    return Trust(reputation, random.SystemRandom(), own, others, unix_at_zero_s, history)
 
 
 def track_records_of(store: Store, now_s: float) -> TrackRecords:

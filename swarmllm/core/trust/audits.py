@@ -38,7 +38,8 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.part import Part, Told
 from swarmllm.core.trust.case import Case, Finding, Verdict, draw
-from swarmllm.core.trust.findings import Audit, Findings
+from swarmllm.core.trust.findings import Findings
+from swarmllm.core.trust.history import Audit
 from swarmllm.core.trust.purse import Purse
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.receipts import Opinions, Receipts
@@ -88,13 +89,15 @@ class Surroundings:
 @dataclass(frozen=True, slots=True)
 class Trust:
     """What a node needs to judge experts. `rng` is secret: whoever could guess it would know what
-    is looked at. `unix_at_zero_s`: what the wall clock said when the clock of `now` said 0."""
+    is looked at. `unix_at_zero_s`: what the wall clock said when the clock of `now` said 0.
+    `history`: of the audits of an earlier life, as it was saved."""
 
     reputation: Reputation
     rng: random.Random
     seal: Callable[[SessionRecord], bytes]
     unseal: Unseal
     unix_at_zero_s: float
+    history: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ class Audits(Part):
         self._records = records = TrackRecords() if track_records is None else track_records
         records.has_audits = True
         self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal)
-        self._findings = Findings(around.own, trust.reputation, records)
+        self._findings = Findings(around.own, trust.reputation, records, trust.history)
         self._waiting = Queue()
         self._current: Waiting | None = None
         self._purse = Purse()

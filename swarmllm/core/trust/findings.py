@@ -4,16 +4,16 @@ and may exclude it."""
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from swarmllm.core.effects import AppendToLedger, Save
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.part import Told
 from swarmllm.core.trust.case import Finding, Verdict
-from swarmllm.core.trust.comparison import Difference, mean
+from swarmllm.core.trust.comparison import mean
+from swarmllm.core.trust.history import HISTORY, Audit, History
 from swarmllm.core.trust.keeping import RECORDS, pack
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing
@@ -23,36 +23,23 @@ from swarmllm.core.trust.transcript import Said
 from swarmllm.messages import ExpertExcluded, PeerId
 from swarmllm.wire.codec import encode
 
-HISTORY_MAX: Final = 256
 SAVE_EVERY_S: Final = 60.0
 ACCOUNTS: Final = "trust"  # The key in the store.
 
 
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One that has ended, for people. `mean`: of the differences; None: nothing was compared."""
-
-    at_s: float
-    expert: PeerId
-    model: str
-    model_digest: bytes
-    verdict: Verdict
-    positions: int
-    mean: Difference | None
-    by: tuple[PeerId, ...]
-    against: PeerId | None
-    is_signed: bool
-    is_excluded: bool
-    tokens: int
-
-
 class Findings:
     """`own` is our own peer id; what is found goes into `track_records` too, which the gate
-    reads."""
+    reads. `saved`: the history of an earlier life."""
 
-    def __init__(self, own: PeerId, reputation: Reputation, track_records: TrackRecords) -> None:
+    def __init__(
+        self,
+        own: PeerId,
+        reputation: Reputation,
+        track_records: TrackRecords,
+        saved: bytes = b"",
+    ) -> None:
         self._own, self._reputation, self._track_records = own, reputation, track_records
-        self.history: deque[Audit] = deque(maxlen=HISTORY_MAX)
+        self.history = History(saved)
         self._saved_version = reputation.version
         self._saved_at = -math.inf
         self._is_used = False
@@ -81,6 +68,7 @@ class Findings:
         return [
             Save(ACCOUNTS, self._reputation.packed()),
             Save(RECORDS, pack(self._track_records, now_s)),
+            Save(HISTORY, self.history.packed()),
         ]
 
     def ended(
@@ -97,7 +85,7 @@ class Findings:
         told: Told = ()
         match finding.verdict:
             case Verdict.AGREED:
-                self._agreed(peer, digest, finding, now_s)
+                self._agreed(peer, digest, finding, now_s, is_written=written > 0)
             case Verdict.DIFFERED:
                 told = self._differed(digest, finding, now_s)
                 if finding.against != peer:  # A third has borne it out.
@@ -130,13 +118,21 @@ class Findings:
         )
         return told
 
-    def _agreed(self, peer: PeerId, digest: bytes, finding: Finding, now_s: float) -> None:
+    def _agreed(
+        self,
+        peer: PeerId,
+        digest: bytes,
+        finding: Finding,
+        now_s: float,
+        *,
+        is_written: bool = True,
+    ) -> None:
         """What speaks for it makes it less suspect; what speaks against it counts only if our own
         engine says it, or a third."""
         before = Suspicion(self._reputation.of(peer, digest, now_s).suspicion)
         after = before.after(finding.found)
         left = after if self._own in finding.by else min(before, after, key=_nats)
-        self._reputation.agreed(peer, digest, left, now_s)
+        self._reputation.agreed(peer, digest, left, now_s, is_written=is_written)
         self._tracked(peer, digest, is_passed=True)
 
     def _differed(self, digest: bytes, finding: Finding, now_s: float) -> Told:

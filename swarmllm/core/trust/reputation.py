@@ -136,12 +136,21 @@ class Reputation:
         if (peer, digest) not in self._accounts:
             self._keep(peer, digest, Account(now_s, now_s))
 
-    def agreed(self, peer: PeerId, digest: bytes, left: Suspicion, now_s: float) -> None:
+    def agreed(
+        self,
+        peer: PeerId,
+        digest: bytes,
+        left: Suspicion,
+        now_s: float,
+        *,
+        is_written: bool = True,
+    ) -> None:
+        """A valid audit. Only one of what was said in the middle of an answer (`is_written`) makes
+        the next less likely."""
         found = self.of(peer, digest, now_s)
-        self._keep(
-            *(peer, digest),
-            replace(found, valid=found.valid + 1, row=found.row + 1, suspicion=left.nats),
-        )
+        row = found.row + is_written
+        kept = replace(found, valid=found.valid + 1, row=row, suspicion=left.nats)
+        self._keep(peer, digest, kept)
 
     def repeated(self, peer: PeerId, digest: bytes, now_s: float) -> None:
         """It said the same again, and nobody else could be asked: no valid audit, but there is

@@ -11,7 +11,7 @@ from typing import Final
 
 from swarmllm.core.effects import Send
 from swarmllm.core.part import Told
-from swarmllm.core.trust.reputation import Reputation
+from swarmllm.core.trust.reputation import FLOOR, Reputation
 from swarmllm.core.trust.transcript import Said, Transcript
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -54,6 +54,9 @@ class Ongoing:
     prompt: int = 0
     """How many tokens the text had when the last question of its first round was asked: behind them
     the answer is written."""
+    is_written: bool = False
+    """It has said what it expects in the middle of the answer. Others were asked about the prompt
+    alone, where hidden tokens try them: few of their sessions are audited."""
 
     def written(self, said: Sequence[Said]) -> int:
         """How many of these positions are in the middle of the answer."""
@@ -114,6 +117,7 @@ class Sessions:
         ongoing.question = None
         if isinstance(reply, Scores):
             ongoing.transcript.add(question, reply, self._rng)
+            ongoing.is_written |= question.round > 0
 
     def closing(self, peer: PeerId, session: int, now: float) -> tuple[Told, Ongoing | None]:
         """The session is over: whether it is audited is drawn now, and never told. What is sent to
@@ -122,7 +126,10 @@ class Sessions:
         if ongoing is None:
             return (), None
         transcript = ongoing.transcript
-        ongoing.is_drawn = self._rng.random() < self._reputation.audit_chance(peer, ongoing.digest)
+        chance = (
+            self._reputation.audit_chance(peer, ongoing.digest) if ongoing.is_written else FLOOR
+        )
+        ongoing.is_drawn = self._rng.random() < chance
         is_told = any(one.body for one in transcript.rounds)
         is_wanted = ongoing.is_drawn or (ongoing.receipt and ongoing.can_sign)
         if not is_wanted or transcript.is_cut or not is_told:

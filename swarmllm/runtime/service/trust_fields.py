@@ -12,7 +12,7 @@ from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.core.trust.audits import REPLY_S, TrustView
 from swarmllm.core.trust.case import Finding, Verdict
 from swarmllm.core.trust.comparison import Difference, mean
-from swarmllm.core.trust.findings import Audit
+from swarmllm.core.trust.history import Audit
 from swarmllm.core.trust.receipt import Signed, contradicted
 from swarmllm.core.trust.reputation import Account, Key
 from swarmllm.core.trust.sessions import SIGN_S

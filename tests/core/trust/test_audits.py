@@ -234,9 +234,25 @@ def test_to_say_the_same_again_is_no_valid_audit_and_makes_the_next_one_less_lik
 def test_an_expert_is_not_asked_again_about_a_prompt_alone() -> None:
     """For prompts it may be honest, and is tried by hidden tokens."""
     bench = Bench(holders={EXPERT: SIGNS})
-    bench.answers(rounds=1)
-    assert bench.signs() == []
+    for _ in range(100):
+        if bench.answers(rounds=1):
+            assert bench.signs() == []
     assert bench.verdicts == []
+
+
+def test_of_those_that_were_asked_about_a_prompt_alone_few_are_audited() -> None:
+    bench = Bench()
+    audits = 0
+    for _ in range(400):
+        if bench.answers(rounds=1):
+            by, score = bench.asked(bench.signs())
+            bench.looks(by, score)
+            audits += 1
+    assert 5 <= audits <= 50
+    assert bench.verdicts == [Verdict.AGREED] * audits
+    account = bench.reputation.of(EXPERT, DIGEST, 1e9 + bench.now)
+    assert account.row == 0, "the next answer that it has a part in is audited"
+    assert not bench.records.of(EXPERT, DIGEST).is_confirmed
 
 
 def test_what_is_looked_at_is_in_the_answer_and_of_the_prompt_only_where_there_is_no_more() -> None:
@@ -338,6 +354,7 @@ def test_a_reply_to_another_question_is_no_part_of_the_session() -> None:
     bench = Bench()
     bench.opens()
     bench.round(0)
+    bench.round(1)
     stray = Scores(7, 99, 0, (listed(5),), b"", 1, 1, bytes(8))
     bench.hears(ExpertReplied(EXPERT, stray))
     bench.hears(ExpertReplied(EXPERT, replace(stray, session=8)))

@@ -6,7 +6,7 @@ import json
 
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.comparison import Difference
-from swarmllm.core.trust.findings import Audit
+from swarmllm.core.trust.history import Audit
 from swarmllm.core.trust.reputation import Account
 from swarmllm.messages import PeerId
 from swarmllm.runtime.service.trust_fields import _account, _audit, audits_fields
