@@ -89,10 +89,12 @@ def test_one_against_one_is_a_dispute_and_nobody_is_excluded() -> None:
     assert disputed == {one.peer for one in experts}
 
 
-def test_an_expert_whose_model_nobody_else_has_is_not_audited() -> None:
+def test_an_expert_whose_model_nobody_else_has_is_asked_again_itself() -> None:
     world, requester, _ = world_of(4, Spec(model=1), Spec(model=2), Spec(model=3))
     ask(world, requester)
-    assert view(requester).audits == ()
+    found = view(requester)
+    assert {one.verdict for one in found.audits} == {Verdict.REPEATED}
+    assert all(account.valid == 0 for _, account, _ in found.accounts)
     assert names(requester, world) == []
 
 
