@@ -19,6 +19,7 @@ majority.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -43,6 +44,10 @@ PROVEN_FAILURES_MAX = 8
 DIALS_MAX = 8  # At once.
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 300.0
+# Without a record of a peer: then it comes back from somewhere, and dials that failed meanwhile say
+# nothing. Of most peers that cannot be dialled at all records come more often; of the others a dial
+# in so long is what the longest wait makes of it as well.
+AWAY_S = 60.0
 SAVED_MAX = 64  # Anchors for the next start.
 
 
@@ -55,6 +60,7 @@ class Known:
     dialling: bool = False
     proven: bool = False  # We chose it once, in this run or the last, and it was there.
     ticket: int = 0  # Of its place in a heap; 0: it has none.
+    alive_at: float = -math.inf  # When a record of it came last.
 
 
 class Dialling(Part):
@@ -80,6 +86,7 @@ class Dialling(Part):
                 for peer, record, is_usable in heard:
                     if is_usable:
                         self.found(peer, whole(record), now)
+                    self._signed_of_life(peer, now)
             case ExpertHeard(peer=peer, addrs=addrs):
                 self.found(peer, addrs, now)
             case PeerConnected(peer=peer):
@@ -89,6 +96,8 @@ class Dialling(Part):
                 return [PeerGone(peer, reason)]
             case AddressesFound(peer=peer, addrs=addrs, source=source):
                 self.found(peer, addrs, now, proven=source == "saved")
+                if source == "bootstrap":  # The owner says so, and waits for it.
+                    self._dial_soon(peer, now)
             case DialFailed(peer=peer):
                 self.dial_failed(peer, now)
             case _:
@@ -119,6 +128,25 @@ class Dialling(Part):
             known.failures, known.next_dial_at = 0, min(known.next_dial_at, now + BACKOFF_BASE_S)
             self._line_up(peer, known)
         known.addrs = merged
+
+    def _signed_of_life(self, peer: PeerId, now: float) -> None:
+        """A record that the peer has just signed came over others. After a long silence it was a
+        cut between us, and it is over: half a swarm would else wait for its backoff."""
+        known = self._known.get(peer)
+        if known is None:
+            return
+        was_away, known.alive_at = now >= known.alive_at + AWAY_S, now
+        if was_away:
+            self._dial_soon(peer, now)
+
+    def _dial_soon(self, peer: PeerId, now: float) -> None:
+        """Dials that failed count no more."""
+        known = self._known.get(peer)
+        if known is None or not known.failures or known.dialling or peer in self.connected:
+            return
+        known.failures = 0
+        known.next_dial_at = now + BACKOFF_BASE_S * self._rng.random()
+        self._line_up(peer, known)
 
     def peer_connected(self, peer: PeerId) -> None:
         self.connected.add(peer)

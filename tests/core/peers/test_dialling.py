@@ -9,8 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.core.effects import Dial
+from swarmllm.core.facts import Heard, RecordsHeard
+from swarmllm.core.inputs import AddressesFound, DialFailed
 from swarmllm.core.peers import dialling as module
 from swarmllm.core.peers.dialling import (
+    AWAY_S,
     BACKOFF_MAX_S,
     CHOSEN_MIN,
     CONNECTIONS_TARGET,
@@ -22,6 +25,7 @@ from swarmllm.core.peers.dialling import (
     load_saved,
 )
 from swarmllm.messages import PeerId
+from tests.core.capacity.support import record
 
 OWN = PeerId("own")
 ADDR = ("/ip4/127.0.0.1/tcp/1",)
@@ -56,6 +60,41 @@ def test_backoff_grows_to_its_bound_and_never_gives_up() -> None:
     assert waits[0] >= 0.5
     assert max(waits) <= BACKOFF_MAX_S
     assert waits[-1] > 100
+
+
+def failing(book: Dialling, peer: PeerId, dials: int) -> float:
+    """The peer was dialled so often in vain; when it would be dialled next."""
+    for _ in range(dials):
+        now = book.next_deadline()
+        assert [d.peer for d in book.due(now)] == [peer]
+        book.handle(DialFailed(peer, "no answer"), now)
+    return book.next_deadline()
+
+
+def test_a_peer_that_is_heard_of_after_a_long_silence_is_dialled_at_once() -> None:
+    """A swarm that was cut in two for five minutes took 155 s to be one again."""
+    book, peer = peering(), PeerId("a")
+    heard = RecordsHeard((Heard(peer, record(addrs=ADDR), True),))
+    book.handle(heard, 0.0)
+    failing(book, peer, 1)
+    book.handle(heard, AWAY_S - 1.0)  # It was never away: it cannot be dialled, that is all.
+    waits_until = failing(book, peer, 6)
+    came_back_at = 2 * AWAY_S
+    assert waits_until > came_back_at + 2.0
+    book.handle(heard, came_back_at)
+    assert book.next_deadline() <= came_back_at + 1.0
+
+
+def test_whom_the_owner_names_does_not_wait_for_a_backoff() -> None:
+    book, peer = peering(), PeerId("a")
+    named = AddressesFound(peer, ADDR, "bootstrap")
+    book.handle(named, 0.0)
+    waits_until = failing(book, peer, 8)
+    assert waits_until > 100.0
+    book.handle(AddressesFound(peer, ADDR, "dht"), 50.0)
+    assert book.next_deadline() == waits_until
+    book.handle(named, 50.0)
+    assert book.next_deadline() <= 51.0
 
 
 def test_dials_and_connections_are_bounded() -> None:
