@@ -122,13 +122,15 @@ def member_channel(door: Door) -> Channel:
 class Traffic:
     """What a network counts: `crowding`, connections that ended so far because there was no room
     for all that peers wanted, by the bound that ended them; `connections` now, by their kind; bytes
-    of gossip so far; `relay`, what a relay lends and has carried, empty where this node is none."""
+    of gossip so far; `relay`, what a relay lends and has carried, empty where this node is none;
+    `punching`, how often a relay gave way to a direct connection."""
 
     crowding: Mapping[str, int] = field(default_factory=dict)
     connections: Mapping[str, int] = field(default_factory=dict)
     gossip_sent_bytes: int = 0
     gossip_received_bytes: int = 0
     relay: Mapping[str, int] = field(default_factory=dict)
+    punching: Mapping[str, int] = field(default_factory=dict)
 
 
 class Network(Protocol):

@@ -171,6 +171,8 @@ def status(text: str) -> Record:
         "records_refused": 1,
         "saves_failed": 0,
         "crowding": {"evicted": 1, "unread_exceeded": 1, "unread_given_way": 1},
+        "relay": {"circuits": 1, "carried_bytes": 1},
+        "punching": {"tried": 1, "punched": 1},
         "ledger": {
             "size": 3,
             "checkpoint": 2,

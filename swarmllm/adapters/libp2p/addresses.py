@@ -145,8 +145,8 @@ def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
     """A listening socket on `addr`, or with `port_auto` on the next free port above it.
 
     Fault 8: libp2p listens with SO_REUSEPORT, with which two nodes share a port unnoticed. This
-    socket has only SO_REUSEADDR, which on Linux forgives connections in TIME_WAIT but not a second
-    listener.
+    socket has only SO_REUSEADDR while it is bound, which on Linux forgives connections in TIME_WAIT
+    but not a second listener.
     """
     if addr.kind in _DNS:
         raise LocalError(
@@ -164,6 +164,9 @@ def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((addr.host, port))
             sock.listen(BACKLOG)
+            # Only now, so that no second listener of ours fits beside it: connections that punch a
+            # hole leave from this port (`punch`).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         except OSError as error:
             sock.close()
             if error.errno == errno.EADDRINUSE:

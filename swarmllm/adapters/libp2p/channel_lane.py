@@ -38,7 +38,8 @@ REOPEN_BURST: Final = 6.0  # What an honest peer needs in the first six seconds 
 
 class ChannelLane:
     """The streams of one channel on one link, one after the other. `broken` is told how the peer
-    broke the protocol, `stuck` that it does not read."""
+    broke the protocol, `stuck` that it does not read; `takes_over` is called before a stream is up,
+    to end one of the same channel on another link to this peer."""
 
     def __init__(
         self,
@@ -49,10 +50,12 @@ class ChannelLane:
         timing: NetworkTiming,
         broken: Callable[[str], None],
         stuck: Callable[[str], None],
+        takes_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._peer, self.opens, self.channel, self._door = peer, opens, channel, channel.door
         self._limits, self._timing = limits, timing
-        self._broken, self._stuck = broken, stuck
+        self._broken, self._stuck, self._takes_over = broken, stuck, takes_over
+        self._is_left = False
         self._outbox = Outbox()
         self._more = trio.Event()
         self.was_up = False
@@ -83,10 +86,17 @@ class ChannelLane:
             self._scope.cancel()
             self._door.closed(self._peer)
 
+    def hand_over(self) -> None:
+        """Another link's stream takes this one's place: no door hears of the end, and no more are
+        opened here."""
+        self._is_left = True
+        self._stream = None
+        self._scope.cancel()
+
     async def keep_open(self, host: Host, conn: Any) -> None:
         """Open the stream, and open it again with backoff, until cancelled."""
         wait_s = self._timing.channel_retry_min_s
-        while True:
+        while not self._is_left:
             opened_at = trio.current_time()
             try:
                 await self._carry(await host.open_stream(conn, [self.channel.protocol]))
@@ -102,6 +112,8 @@ class ChannelLane:
     async def answer(self, stream: Any) -> None:
         """Serve the stream that the peer opened, in place of any before. RemoteError if it breaks
         the protocol."""
+        if self._is_left:
+            return
         if self.opens:
             raise RemoteError(f"a {self.channel.protocol} stream from the peer with the larger id")
         if not self._openings.try_take(1, trio.current_time()):
@@ -113,6 +125,7 @@ class ChannelLane:
         """The life of one stream. Returns when it ends or is replaced; RemoteError if the peer
         broke the protocol."""
         self.shut()
+        self._takes_over()
         self._outbox = Outbox()
         self._more = trio.Event()
         self._stream = stream

@@ -26,6 +26,7 @@ from swarmllm.adapters.libp2p.asking import Asking
 from swarmllm.adapters.libp2p.channel_lane import ChannelLane
 from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Commons, Lane, StreamEnded
+from swarmllm.adapters.libp2p.open_work import OpenWork
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -94,6 +95,9 @@ class Link:
         self.agent = ""  # What a guest calls itself.
         self.is_guest = False
         self.began_at = trio.current_time()
+        self.is_relayed = bool(conn.muxed_conn.is_relayed)
+        # What is open here, for when a direct connection takes this one's place.
+        self.work = OpenWork(self.began_at) if self.is_relayed else None
         self.heard_at = trio.current_time()
         self._heard = trio.Event()
         self._blocked = 0  # Readers that wait for our own consumer: then silence is our fault.
@@ -143,6 +147,8 @@ class Link:
         """Requests go out on our stream, replies on the peer's. A full queue ends the link. A reply
         goes nowhere once the stream on which it was asked for is gone: whoever closes it wants
         none."""
+        if self.work is not None:
+            self.work.sent(message, trio.current_time())
         match DECLARED[type(message)].sender:
             case "asker":
                 lane = self._ask
@@ -372,6 +378,8 @@ class Link:
 
     async def _pass_on(self, message: ExpertMessage, size_bytes: int) -> None:
         self._blocked += 1
+        if self.work is not None:
+            self.work.received(message, trio.current_time())
         try:
             await self.ready.wait()  # Our consumer hears of the peer before it hears from it.
             await self._events.on_message(self, message, size_bytes)

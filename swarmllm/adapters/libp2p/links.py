@@ -3,9 +3,10 @@ connects and losses.
 
 Two peers that dial each other at once end up with two connections. One of them, the one with the
 smaller id, decides: it settles on the first connection it sees and closes any other, unless the
-first turns out to be dead. The other one opens its stream on every connection and takes the one on
-which it gets an answer. So both use the same one, nobody flaps, and a peer that lost its side of a
-connection without our noticing can come back at once.
+first turns out to be dead, or goes through a relay and the other does not (`moving`). The other one
+opens its stream on every connection and takes the one on which it gets an answer. So both use the
+same one, nobody flaps, and a peer that lost its side of a connection without our noticing can come
+back at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -24,6 +26,7 @@ from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, GOODBYE_S, Link, LinkEvents
+from swarmllm.adapters.libp2p.moving import Moves, moves_to
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.core.inputs import AskingEnded, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.core.peers.strikes import Strikes
@@ -63,6 +66,7 @@ class Links:
         self._commons = Commons(options.limits)
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
+        self.moves = Moves(us, nursery, self._moved)
         self._closing = False
         self.kinds: dict[str, int] = {}
         """How many connections there are of each kind."""
@@ -139,6 +143,7 @@ class Links:
                 self._options.timing,
                 broken=lambda reason: self._broken(link, reason),
                 stuck=link.end,
+                takes_over=partial(self.moves.take_over, link, channel.name),
             )
         self._by_conn[conn] = link
         self._worth[conn] = Worth()
@@ -170,7 +175,7 @@ class Links:
     def send_frame(self, channel: str, peer: PeerId, frame: bytes, droppable: bool) -> None:
         link = self.of(peer)
         if link is not None and channel in link.channels:
-            link.channels[channel].send(frame, droppable)
+            self.moves.lane(link, channel).send(frame, droppable)
 
     def end_streams(self, message: Halted) -> None:
         for link in self._by_conn.values():
@@ -183,7 +188,7 @@ class Links:
         else:
             if (worth := self._worth.get(link.conn)) is not None:
                 worth.sent(message)
-            link.send(message)
+            self.moves.way(message, link).send(message)
 
     def hang_up(self, peer: PeerId, reason: str, goodbye: int) -> None:
         link = self._settled.get(peer)
@@ -288,6 +293,9 @@ class Links:
                 self._settled[link.peer] = link
                 link.settled.set()
                 return
+            if moves_to(current, link):
+                link.settled.set()  # Once it is ready, it takes the other's place.
+                return
             if await current.is_alive(self._options.timing.probe_within_s):
                 link.end("another connection to this peer is in use", goodbye=DOUBLE)
                 return
@@ -295,15 +303,27 @@ class Links:
 
     def _ready(self, link: Link) -> None:
         current = self._settled.get(link.peer)
-        if current is not None and current is not link:
+        is_move = current is not None and moves_to(current, link) and current.ready.is_set()
+        if current is not None and is_move:
+            self.moves.begin(current, link)
+        elif current is not None and moves_to(link, current):
+            link.end("a direct connection to this peer is in use", goodbye=DOUBLE)
+            return
+        elif current is not None and current is not link:
             # Only where the peer decides: it has answered here, so this is the one that it uses.
             current.end("replaced by a new connection", goodbye=DOUBLE)
         self._settled[link.peer] = link
         self._count()
-        if not self._closing:
+        if not self._closing and not is_move:
             self._inbox.put(PeerConnected(link.peer, _host_of(link)))
             self._on_ready(link)
         self._announce_change()
+
+    def _moved(self, old: Link, new: Link) -> None:
+        """Gossip and the DHT follow at last, as after a loss."""
+        if not self._closing and not new.is_over:
+            self._on_lost(old)
+            self._on_ready(new)
 
     def _over(self, link: Link) -> None:
         """The link is no longer the one to use; if it ever was, the consumer learns so."""
@@ -332,7 +352,8 @@ class Links:
         if (worth := self._worth.get(link.conn)) is not None:
             worth.received(message)
         await self._inbox.room()
-        if self._settled.get(link.peer) is link:
+        current = self._settled.get(link.peer)
+        if current is link or (current is not None and self.moves.is_left(link)):
             self._inbox.put(Received(link.peer, message, size_bytes))
 
     def _guest(self, link: Link) -> bool:

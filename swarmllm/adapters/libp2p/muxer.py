@@ -150,6 +150,10 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         self.urgent: set[int] = set()
         self._turns = Turns()
 
+    @property
+    def is_relayed(self) -> bool:
+        return self.circuit is not None
+
     async def start(self) -> None:
         try:
             await super().start()

@@ -36,6 +36,7 @@ from swarmllm.adapters.libp2p.lan import Lan
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.punch import Punch
 from swarmllm.adapters.libp2p.relay_client import RelayClient
 from swarmllm.adapters.libp2p.relay_messages import HOP_PROTOCOL
 from swarmllm.adapters.libp2p.relay_server import RelayServer
@@ -91,15 +92,12 @@ class Libp2pNetwork:
             answer = partial(self._links.answer_channel, channel.name)
             self._host.set_stream_handler(channel.protocol, answer, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
-        self.relays = RelayClient(
-            (self._host, self._switch, self._links),
-            options.timing,
-            nursery,
-            self._stand,
-            self._tell_addrs,
-        )
+        parts = self._host, self._switch, self._links
+        self.relays = RelayClient(parts, options.timing, nursery, self._stand, self._tell_addrs)
         """How this node is reached where nobody can dial it."""
         self._dialer.through = self.relays.connect
+        self.punch = Punch(parts, self._listening, lambda: self._announced, self._stand, nursery)
+        """How often holes were punched."""
         self._relay = _relay(self._host, self._links, self._direct_addrs, options)
         self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = (
@@ -157,7 +155,8 @@ class Libp2pNetwork:
         }
         sent, received = (0, 0) if self._gossip is None else self._gossip.volume
         relay = {} if self._relay is None else self._relay.figures
-        return Traffic(crowding, self._links.kinds, sent, received, relay)
+        punched = self.punch.figures | {"moved": self._links.moves.moved}
+        return Traffic(crowding, self._links.kinds, sent, received, relay, punched)
 
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
@@ -228,6 +227,7 @@ class Libp2pNetwork:
         return self._links.of(PeerId(peer_id.to_base58())) is not None
 
     def _on_ready(self, link: Link) -> None:
+        self.punch.ready(link)
         identity = libp2p_id(link.peer)
         if self._gossip is not None:
             self._gossip.add(identity)
@@ -235,7 +235,7 @@ class Libp2pNetwork:
             self._nursery.start_soon(self._directory.add, identity)
 
     def _on_lost(self, link: Link) -> None:
-        if self._relay is not None:
+        if self._relay is not None and self._links.of(link.peer) is None:
             self._relay.lost(link.peer)
         if self._gossip is not None:
             self._gossip.drop(libp2p_id(link.peer))

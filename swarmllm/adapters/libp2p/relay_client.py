@@ -179,7 +179,7 @@ class RelayClient:
                 raise CircuitFailed(messages.meaning(answer.status))
             addr = self._address_of(link, answer)
         except (CircuitFailed, StreamFailure, RemoteError, trio.TooSlowError) as error:
-            self.last_error = f"{relay} is no relay for us: {error or 'no answer in time'}"
+            self.last_error = f"{relay} is no relay for us: {str(error) or 'no answer in time'}"
             log.debug("%s", self.last_error)
             self._again_at[relay] = trio.current_time() + RETRY_S
             if before is not None:
@@ -266,7 +266,7 @@ class RelayClient:
                 status = self._verdict(relay)
                 await messages.write(stream, messages.stop_status(status))
         except (RemoteError, trio.TooSlowError) as error:
-            log.info("the relay %s has nobody for us: %s", relay, error or "nothing in time")
+            log.info("the relay %s has nobody for us: %s", relay, str(error) or "nothing in time")
             return
         remote = muxed.get_remote_address()
         if status is not RelayStatus.OK or remote is None:

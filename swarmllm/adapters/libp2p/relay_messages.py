@@ -82,7 +82,7 @@ def hop_answer(data: bytes) -> Reserved:
     hop = _parsed(HopMessage, data)
     if hop.type != HopMessage.STATUS:
         raise RemoteError(f"a hop message of type {hop.type} where a status should be")
-    addrs = [_address(one) for one in hop.reservation.addrs[:ADDRS_MAX]]
+    addrs = [address(one) for one in hop.reservation.addrs[:ADDRS_MAX]]
     return Reserved(
         int(hop.status), int(hop.reservation.expire), tuple(one for one in addrs if one is not None)
     )
@@ -148,7 +148,7 @@ async def read(stream: Any) -> bytes:
     try:
         data = await read_varint_prefixed_bytes_limited(stream, MESSAGE_MAX)
     except (BaseLibp2pError, OSError, ValueError, trio.ClosedResourceError) as error:
-        raise RemoteError(f"no relay message: {error or type(error).__name__}") from error
+        raise RemoteError(f"no relay message: {str(error) or type(error).__name__}") from error
     return bytes(data)
 
 
@@ -157,7 +157,9 @@ async def write(stream: Any, data: bytes) -> None:
     try:
         await stream.write(encode_varint_prefixed(data))
     except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
-        raise RemoteError(f"the relay stream is gone: {error or type(error).__name__}") from error
+        raise RemoteError(
+            f"the relay stream is gone: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _parsed(kind: Any, data: bytes) -> Any:
@@ -178,7 +180,7 @@ def _peer(message: Any) -> PeerId:
     return peer
 
 
-def _address(data: bytes) -> TcpAddress | None:
+def address(data: bytes) -> TcpAddress | None:
     """None for what is no plain TCP address: relays have others, too."""
     if len(data) > ADDR_BYTES_MAX:
         return None

@@ -113,6 +113,9 @@ class Switch(Swarm):  # type: ignore[misc]
             if (peer := own_addr(text, "bootstrap").peer) is not None
         )
         self.admission = Admission(limits, self._owners)
+        # Where a hole is being punched: a connection from there is one that we open, too, so that
+        # we begin the handshake (`punch`). Bounded by whoever punches.
+        self.expected: dict[tuple[str, int], Any] = {}
         self._dial_slots = trio.CapacityLimiter(limits.dial_sockets_max)
 
     async def serve(self, sockets: list[socket.socket]) -> None:
@@ -157,20 +160,19 @@ class Switch(Swarm):  # type: ignore[misc]
     async def _accept(self, stream: trio.SocketStream) -> None:
         """One inbound connection, from its first byte to its last."""
         try:
-            host = str(stream.socket.getpeername()[0])
+            host, port = stream.socket.getpeername()[:2]
         except OSError:
             stream.socket.close()  # Gone before we looked.
             return
-        entrant = self.admission.enter(host)
+        entrant = self.admission.enter(str(host))
         if entrant is None:
             log.info("refused a connection from %s: too many from there", host)
             stream.socket.close()
             return
-        raw = RawConnection(TrioTCPStream(stream), False)
         try:
             muxed = None
             with entrant.scope:
-                muxed = await self.upgrade_inbound_raw_conn(raw, Multiaddr("/ip4/0.0.0.0/tcp/0"))
+                muxed = await self._upgraded(stream, self.expected.get((str(host), int(port))))
             self.admission.upgraded(entrant)
             if muxed is not None:
                 await muxed.event_closed.wait()
@@ -183,6 +185,15 @@ class Switch(Swarm):  # type: ignore[misc]
         finally:
             self.admission.leave(entrant)
             stream.socket.close()
+
+    async def _upgraded(self, stream: trio.SocketStream, expected: Any) -> Any:
+        """The connection on an accepted socket. `expected` is the peer with whom a hole is punched
+        there: then the handshake is ours to begin."""
+        raw = RawConnection(TrioTCPStream(stream), expected is not None)
+        if expected is None:
+            return await self.upgrade_inbound_raw_conn(raw, Multiaddr("/ip4/0.0.0.0/tcp/0"))
+        with trio.fail_after(self.connection_config.outbound_upgrade_timeout):
+            return (await self.upgrade_outbound_raw_conn(raw, expected)).muxed_conn
 
     def abort_all(self) -> None:
         """Close every socket at once; the last resort of closing."""

@@ -23,6 +23,8 @@ class Counted:
     connections: Mapping[str, int]
     gossip_sent_bytes: int
     gossip_received_bytes: int
+    relay: Mapping[str, int]
+    punching: Mapping[str, int]
 
 
 def state_samples(view: NodeView, counted: Counted) -> list[Sample]:
@@ -40,6 +42,8 @@ def state_samples(view: NodeView, counted: Counted) -> list[Sample]:
         _one(table.GOSSIP, counted.gossip_sent_bytes, "records", "sent"),
         _one(table.GOSSIP, counted.gossip_received_bytes, "records", "received"),
         *(_one(table.CROWDING, value, bound) for bound, value in counted.crowding.items()),
+        *(_relay(kind, value) for kind, value in counted.relay.items()),
+        *(_one(table.PUNCHING, value, outcome) for outcome, value in counted.punching.items()),
         *(_one(table.CONNECTIONS, value, kind) for kind, value in counted.connections.items()),
     ]
     if view.load is not None:
@@ -59,3 +63,13 @@ def state_samples(view: NodeView, counted: Counted) -> list[Sample]:
 
 def _one(metric: Metric, value: float, *labels: str) -> Sample:
     return Sample(metric, labels, float(value))
+
+
+def _relay(kind: str, value: int) -> Sample:
+    match kind:
+        case "carried_bytes":
+            return _one(table.RELAY_BYTES, value)
+        case "reservations" | "circuits":
+            return _one(table.RELAY, value, kind)
+        case _:
+            return _one(table.RELAY_REQUESTS, value, kind)

@@ -219,6 +219,32 @@ GOSSIP: Final = Metric(
     " `direction`: sent or received.",
     ("kind", "direction"),
 )
+RELAY: Final = Metric(
+    "swarmllm_relay",
+    "gauge",
+    "circuits",
+    "What this relay lends now. `kind`: reservations or circuits.",
+    ("kind",),
+)
+RELAY_REQUESTS: Final = Metric(
+    "swarmllm_relay_requests_total",
+    "counter",
+    "circuits",
+    "What this relay was asked for. `kind`: circuits_opened or requests_refused.",
+    ("kind",),
+)
+RELAY_BYTES: Final = Metric(
+    "swarmllm_relay_bytes_total", "counter", "bytes", "What this relay has carried, both ways."
+)
+PUNCHING: Final = Metric(
+    "swarmllm_hole_punching_total",
+    "counter",
+    "connections",
+    "Connections through a relay. `outcome`: tried (a peer reached us so), punched, no_hole,"
+    " asked_to (by a peer that we reached so), punched_when_asked, or moved (a direct one took its"
+    " place).",
+    ("outcome",),
+)
 RECORDS: Final = Metric(
     "swarmllm_capacity_records_rejected_total",
     "counter",
@@ -284,6 +310,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     *(ROUND_TRIP, EXPERT_BYTES, REPLIES, REFUSED_US),
     *(SERVED, POSITIONS, REFUSED_OTHERS, RESTARTS, QUEUE, SESSIONS, SPEED),
     *(EXPERTS, PEERS_LOST, STRIKES, CONNECTIONS, CROWDING, GOSSIP, RECORDS),
+    *(RELAY, RELAY_REQUESTS, RELAY_BYTES, PUNCHING),
     *(OPEN, SERVED_OPEN, HALTED, HALTS, LAG, LEDGER, ALARMS, SAVES, UPTIME, HTTP, HTTP_OPEN),
 )
 BY_NAME: Final = {metric.name: metric for metric in METRICS}

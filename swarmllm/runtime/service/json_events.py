@@ -331,6 +331,8 @@ def status_record(status: Status) -> Record:
         records_refused=view.records_refused,
         saves_failed=status.saves_failed,
         crowding=status.crowding,
+        relay=status.relay,
+        punching=status.punching,
         ledger=next((_ledger(one) for one in view.parts if isinstance(one, LedgerView)), None),
         default_model=next(
             (_default(one) for one in view.parts if isinstance(one, GovernanceView)), None

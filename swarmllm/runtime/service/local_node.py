@@ -40,8 +40,9 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 class Status:
     """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last;
     `troubles` are of this moment. `saves_failed` values could not be written to the disk.
-    `crowding` counts connections that gave way, by the bound that was reached. `has_chat_template`:
-    whether the model's file brings one; None without a model.
+    `crowding` counts connections that gave way, by the bound that was reached. `relay` is what this
+    node lends as a relay, empty where it is none, `punching` how often a relay was left.
+    `has_chat_template`: whether the model's file brings one; None without a model.
     """
 
     view: NodeView
@@ -50,6 +51,8 @@ class Status:
     troubles: tuple[str, ...]
     saves_failed: int
     crowding: dict[str, int]
+    relay: dict[str, int]
+    punching: dict[str, int]
     has_chat_template: bool | None = None
 
 
@@ -194,14 +197,16 @@ class LocalNode:
         return self._node.view(self._clock())
 
     def status(self) -> Status:
-        driver, view = self._driver, self.view()
+        driver, view, traffic = self._driver, self.view(), self._traffic()
         return Status(
             view=view,
             swarm=self._swarm,
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
-            crowding=dict(self._traffic().crowding),
+            crowding=dict(traffic.crowding),
+            relay=dict(traffic.relay),
+            punching=dict(traffic.punching),
             has_chat_template=None
             if view.card is None
             else bool(self._text.vocabulary.chat_template),
@@ -232,6 +237,8 @@ class LocalNode:
             connections=traffic.connections,
             gossip_sent_bytes=traffic.gossip_sent_bytes,
             gossip_received_bytes=traffic.gossip_received_bytes,
+            relay=traffic.relay,
+            punching=traffic.punching,
         )
         return [*self._observer.samples(), *state_samples(self.view(), counted)]
 
