@@ -66,7 +66,7 @@ class Links:
         self._commons = Commons(options.limits)
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
-        self.moves = Moves(us, nursery, self._moved)
+        self.moves = Moves(us, nursery, on_ready, on_lost)
         self._closing = False
         self.kinds: dict[str, int] = {}
         """How many connections there are of each kind."""
@@ -318,12 +318,6 @@ class Links:
             self._inbox.put(PeerConnected(link.peer, _host_of(link)))
             self._on_ready(link)
         self._announce_change()
-
-    def _moved(self, old: Link, new: Link) -> None:
-        """Gossip and the DHT follow at last, as after a loss."""
-        if not self._closing and not new.is_over:
-            self._on_lost(old)
-            self._on_ready(new)
 
     def _over(self, link: Link) -> None:
         """The link is no longer the one to use; if it ever was, the consumer learns so."""

@@ -32,12 +32,18 @@ def moves_to(old: Link, new: Link) -> bool:
 
 
 class Moves:
-    """The links that are being left, one for each peer. `ended` is called once one is over."""
+    """The links that are being left, one for each peer. `on_lost` and `on_ready` are for gossip and
+    the DHT, which move at last, as after a loss."""
 
     def __init__(
-        self, us: PeerId, nursery: trio.Nursery, ended: Callable[[Link, Link], None]
+        self,
+        us: PeerId,
+        nursery: trio.Nursery,
+        on_ready: Callable[[Link], None],
+        on_lost: Callable[[Link], None],
     ) -> None:
-        self._us, self._nursery, self._ended = us, nursery, ended
+        self._us, self._nursery = us, nursery
+        self._on_ready, self._on_lost = on_ready, on_lost
         self._old: dict[PeerId, Link] = {}  # At most one for each link that there is.
         self.moved = 0
         """How many links have given way to direct ones so far."""
@@ -92,4 +98,6 @@ class Moves:
         finally:
             if self._old.get(old.peer) is old:
                 del self._old[old.peer]
-            self._ended(old, new)
+            if not new.is_over:
+                self._on_lost(old)
+                self._on_ready(new)

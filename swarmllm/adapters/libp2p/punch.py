@@ -6,16 +6,26 @@ the circuit is the initiator of the handshake, whoever's packet came through fir
 py-libp2p. Of py-libp2p 0.8.1 only the message class is used: its rounds trust the addresses that a
 stranger sends, dial them without any bound, and count on a listener with SO_REUSEPORT.
 
+Many NATs answer a packet that they did not expect with a reset, which closes the hole that the
+other side has just opened; the moment at which neither does is as short as the way. So whoever
+begins sends a first packet that lives for a few hops: it opens its own NAT and never reaches the
+other, and the other side's packet then meets a socket that waits for it. The last round is as the
+specification has it.
+
 Nothing here ends the connection through the relay: a direct one that comes up is found by `Links`,
 which moves to it. Where no hole can be punched, the relay stays.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import socket
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
@@ -44,9 +54,20 @@ from swarmllm.messages import PeerId
 log = logging.getLogger("swarmllm.net")
 
 DCUTR_PROTOCOL: Final = "/libp2p/dcutr"
-ROUNDS: Final = 3  # As the specification has it.
-# For one round: the first packet of a connection is sent again after one and after three seconds.
-ROUND_S: Final = 4.0
+# Hops that our first packet lives, round by round: behind a router, and behind a provider's NAT as
+# well. None: it goes all the way, as the specification has it.
+HOPS: Final = (2, 4, None)
+# Linux's IP_MINTTL and IPV6_MINHOPCOUNT, which Python does not name: what is said of a packet that
+# had fewer hops left, such as that it died on its way, is not for this socket. A peer's has more.
+_MIN_HOPS: Final = {socket.AF_INET: (0, 21), socket.AF_INET6: (41, 73)}
+_HOPS: Final = {
+    socket.AF_INET: (0, socket.IP_TTL),
+    socket.AF_INET6: (41, socket.IPV6_UNICAST_HOPS),
+}
+_HOPS_LEFT_MIN: Final = 8
+_HOPS_USUAL: Final = 64
+# For one round: the first packet of a connection is sent again after one second.
+ROUND_S: Final = 2.5
 MESSAGE_WITHIN_S: Final = 5.0
 # A refused connection is what a NAT that has not seen our peer's packet yet makes of ours.
 AGAIN_S: Final = 0.1
@@ -123,16 +144,17 @@ class Punch:
         stream = await self._host.open_stream(link.conn, [DCUTR_PROTOCOL])
         try:
             why = ""
-            for _ in range(ROUNDS):
+            for hops in HOPS:
                 began_at = trio.current_time()
                 with trio.fail_after(MESSAGE_WITHIN_S):
                     await messages.write(stream, self._connect(link))
                     told = _told(await messages.read(stream), HolePunch.CONNECT)
                     round_trip_s = trio.current_time() - began_at
                     await messages.write(stream, _sync())
-                await trio.sleep(round_trip_s / 2)
+                if hops is None:
+                    await trio.sleep(round_trip_s / 2)
                 try:
-                    await self._knock(link.peer, told, initiator=False)
+                    await self._knock(link.peer, told, hops, initiator=False)
                 except NoHole as error:
                     why = str(error)
                 else:
@@ -157,18 +179,21 @@ class Punch:
         self._busy.add(peer)
         self._counts["asked_to"] += 1
         try:
-            for _ in range(ROUNDS):
+            for _ in HOPS:
                 with trio.fail_after(ROUND_S + MESSAGE_WITHIN_S):
                     told = _told(await messages.read(stream), HolePunch.CONNECT)
-                    await messages.write(stream, self._connect(link))
-                    _told(await messages.read(stream), HolePunch.SYNC)
-                try:
-                    await self._knock(peer, told, initiator=True)
-                except NoHole as error:
-                    log.debug("no hole to %s yet: %s", peer, error)
-                else:
-                    self._counts["punched_when_asked"] += 1
-                    return
+                # Before we answer: where nothing is between us, the first packet gets through.
+                with self._expecting(peer, told):
+                    with trio.fail_after(MESSAGE_WITHIN_S):
+                        await messages.write(stream, self._connect(link))
+                        _told(await messages.read(stream), HolePunch.SYNC)
+                    try:
+                        await self._knock(peer, told, None, initiator=True)
+                    except NoHole as error:
+                        log.debug("no hole to %s yet: %s", peer, error)
+                    else:
+                        self._counts["punched_when_asked"] += 1
+                        return
         except (RemoteError, trio.TooSlowError) as error:
             log.debug("%s wants no hole any more: %s", peer, error)
         finally:
@@ -176,35 +201,49 @@ class Punch:
 
     # --- both -------------------------------------------------------------------------------------
 
-    async def _knock(self, peer: PeerId, told: Sequence[TcpAddress], *, initiator: bool) -> None:
-        """Connect at all these addresses from the port that we listen on. NoHole if there is no
-        direct connection within a round."""
+    @contextmanager
+    def _expecting(self, peer: PeerId, told: Sequence[TcpAddress]) -> Iterator[None]:
+        """While this lasts, the handshake is ours to begin on what comes from these hosts."""
+        hosts = {addr.host: libp2p_id(peer) for addr in self._usable(told)[0]}
+        self._switch.expected.update(hosts)
+        try:
+            yield
+        finally:
+            for host in hosts:
+                self._switch.expected.pop(host, None)
+
+    def _usable(self, told: Sequence[TcpAddress]) -> tuple[list[TcpAddress], str]:
+        """Those that may be dialled, and why one of the others may not."""
         why = "it named no address that we may dial"
         usable: list[TcpAddress] = []
+        own = {(addr.host, addr.port) for addr in self._announced()}
         for addr in told[:ADDRS_MAX]:
             wrong = refusal(addr.packed, addr.port, self._vantage()) if addr.packed else "a name"
-            if not wrong and not self._knocks.take(addr.packed, addr.port, trio.current_time()):
-                wrong = "dialled too often"
+            if (addr.host, addr.port) in own:
+                wrong = "our own"  # Two homes have one private network, as a rule.
             if wrong:
                 why = f"{addr} is not dialled: {wrong}"
             else:
                 usable.append(addr)
+        return usable, why
+
+    async def _knock(
+        self, peer: PeerId, told: Sequence[TcpAddress], hops: int | None, *, initiator: bool
+    ) -> None:
+        """Connect at all these addresses from the port that we listen on. NoHole if there is no
+        direct connection within a round."""
+        usable, why = self._usable(told)
+        now = trio.current_time()
+        usable = [addr for addr in usable if self._knocks.take(addr.packed, addr.port, now)]
         if not usable:
             raise NoHole(why)
-        places = {(addr.host, addr.port): libp2p_id(peer) for addr in usable}
-        if initiator:
-            self._switch.expected.update(places)
-        try:
-            with trio.move_on_after(ROUND_S):
-                async with trio.open_nursery() as nursery:
-                    for addr in usable:
-                        nursery.start_soon(self._connect_to, peer, addr, initiator)
-                    while not self._is_direct(peer):
-                        await self._links.wait_change()
-                    nursery.cancel_scope.cancel()
-        finally:
-            for place in places:
-                self._switch.expected.pop(place, None)
+        with trio.move_on_after(ROUND_S):
+            async with trio.open_nursery() as nursery:
+                for addr in usable:
+                    nursery.start_soon(self._connect_to, peer, addr, hops, initiator)
+                while not self._is_direct(peer):
+                    await self._links.wait_change()
+                nursery.cancel_scope.cancel()
         if not self._is_direct(peer):
             raise NoHole(f"no way to {', '.join(map(str, usable))} within {ROUND_S:g} s")
 
@@ -212,11 +251,13 @@ class Punch:
         link = self._links.of(peer)
         return link is not None and not link.is_relayed
 
-    async def _connect_to(self, peer: PeerId, addr: TcpAddress, initiator: bool) -> None:
+    async def _connect_to(
+        self, peer: PeerId, addr: TcpAddress, hops: int | None, initiator: bool
+    ) -> None:
         """Again and again, until cancelled: whether it worked shows on the switch."""
         while True:
             try:
-                sock = await _connected(addr, self._source(addr.kind))
+                sock = await _connected(addr, self._source(addr.kind), hops)
             except OSError as error:
                 log.debug("%s: %s", addr, error)
                 await trio.sleep(AGAIN_S)
@@ -280,20 +321,32 @@ class Punch:
                 self._seen[relay.peer] = _Seen(host, now)
 
 
-async def _connected(addr: TcpAddress, source: tuple[str, int]) -> Any:
-    """A socket from our own port. OSError if there is no way. The listening socket shares its port
-    since it listens (`addresses.bind`)."""
+async def _connected(addr: TcpAddress, source: tuple[str, int], hops: int | None) -> Any:
+    """A socket from our own port, whose first packet lives for so many hops. OSError if there is no
+    way. The listening socket shares its port since it listens (`addresses.bind`)."""
     family = socket.AF_INET6 if addr.kind == "ip6" else socket.AF_INET
-    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        await sock.bind(source)
-        await sock.connect((addr.host, addr.port))
+        if hops is not None and sys.platform == "linux":
+            sock.setsockopt(*_MIN_HOPS[family], _HOPS_LEFT_MIN)
+            sock.setsockopt(*_HOPS[family], hops)
+        sock.bind(source)
+        failed = sock.connect_ex((addr.host, addr.port))  # The packet is out when this returns.
+        if failed not in (0, errno.EINPROGRESS):
+            raise OSError(failed, os.strerror(failed))
+        if hops is not None and sys.platform == "linux":
+            sock.setsockopt(*_HOPS[family], _HOPS_USUAL)
+        await trio.lowlevel.wait_writable(sock)
+        failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
     except BaseException:
         sock.close()
         raise
-    return sock
+    return trio.socket.from_stdlib_socket(sock)
 
 
 async def _seen_by(host: Host, conn: Any) -> str:

@@ -113,9 +113,9 @@ class Switch(Swarm):  # type: ignore[misc]
             if (peer := own_addr(text, "bootstrap").peer) is not None
         )
         self.admission = Admission(limits, self._owners)
-        # Where a hole is being punched: a connection from there is one that we open, too, so that
-        # we begin the handshake (`punch`). Bounded by whoever punches.
-        self.expected: dict[tuple[str, int], Any] = {}
+        # By host, with whom a hole is being punched: a connection from there is one that we open,
+        # too, so that we begin the handshake (`punch`). Bounded by whoever punches.
+        self.expected: dict[str, Any] = {}
         self._dial_slots = trio.CapacityLimiter(limits.dial_sockets_max)
 
     async def serve(self, sockets: list[socket.socket]) -> None:
@@ -160,11 +160,11 @@ class Switch(Swarm):  # type: ignore[misc]
     async def _accept(self, stream: trio.SocketStream) -> None:
         """One inbound connection, from its first byte to its last."""
         try:
-            host, port = stream.socket.getpeername()[:2]
+            host = str(stream.socket.getpeername()[0])
         except OSError:
             stream.socket.close()  # Gone before we looked.
             return
-        entrant = self.admission.enter(str(host))
+        entrant = self.admission.enter(host)
         if entrant is None:
             log.info("refused a connection from %s: too many from there", host)
             stream.socket.close()
@@ -172,7 +172,7 @@ class Switch(Swarm):  # type: ignore[misc]
         try:
             muxed = None
             with entrant.scope:
-                muxed = await self._upgraded(stream, self.expected.get((str(host), int(port))))
+                muxed = await self._upgraded(stream, self.expected.get(host))
             self.admission.upgraded(entrant)
             if muxed is not None:
                 await muxed.event_closed.wait()
