@@ -141,6 +141,23 @@ def own_addr(text: str, what: str) -> TcpAddress:
         raise LocalError(f"the {what} {error}; give one like /ip4/192.0.2.7/tcp/7339") from error
 
 
+def bootstrap_of(text: str) -> tuple[TcpAddress, PeerId]:
+    """Where the user's bootstrap address leads at first, with the id of whoever is there, and the
+    peer that it is for: another one if that is a relay. LocalError if it names no peer."""
+    if is_circuit(text):
+        try:
+            circuit = parse_circuit(text)
+        except RemoteError as error:
+            raise LocalError(f"the bootstrap {error}; ask for another one") from error
+        addr, peer = circuit.relay, circuit.peer
+    else:
+        addr = own_addr(text, "bootstrap")
+        peer = addr.peer
+    if peer is None:
+        raise LocalError(f"the bootstrap address {text} names no peer; add /p2p/ and the peer's id")
+    return addr, peer
+
+
 def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
     """A listening socket on `addr`, or with `port_auto` on the next free port above it.
 

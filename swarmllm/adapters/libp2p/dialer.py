@@ -21,8 +21,8 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.libp2p.addresses import (
     CircuitAddress,
     TcpAddress,
+    bootstrap_of,
     is_circuit,
-    own_addr,
     parse_addr,
     parse_circuit,
 )
@@ -33,7 +33,7 @@ from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.resolve import by_number
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.core.peers.dial_rule import Knocks, Vantage, refusal
-from swarmllm.errors import LocalError, RemoteError
+from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
@@ -82,7 +82,7 @@ class Dialer:
             us,
             vantage,
         )
-        self._owners = frozenset(own_addr(text, "bootstrap") for text in options.bootstrap)
+        self._owners = frozenset(bootstrap_of(text)[0] for text in options.bootstrap)
         self._knocks = Knocks()
         # What the DHT asks for, at addresses that strangers gave, must not keep our own choice
         # waiting, nor both the owner's.
@@ -307,14 +307,6 @@ class Dialer:
         return link.conn
 
 
-def bootstrap_addr(text: str) -> PeerId:
-    """The peer that a bootstrap address names. LocalError if it is no address or names none."""
-    peer = own_addr(text, "bootstrap").peer
-    if peer is None:
-        raise LocalError(f"the bootstrap address {text} names no peer; add /p2p/ and the peer's id")
-    return peer
-
-
 class Bootstrap:
     """Keeps one configured peer connected, for ever and quietly: the library gives a bootstrap peer
     up after three failures."""
@@ -327,7 +319,7 @@ class Bootstrap:
         options: NetworkOptions,
         found: Callable[[PeerId, tuple[str, ...]], None],
     ) -> None:
-        self._addr, self._peer = text, bootstrap_addr(text)
+        self._addr, self._peer = text, bootstrap_of(text)[1]
         self._dialer, self._links, self._timing, self._found = dialer, links, options.timing, found
         # Jitter only: so that a restarted bootstrap peer is not dialled by everybody at once.
         self._rng = random.Random()

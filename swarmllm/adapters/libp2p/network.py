@@ -21,13 +21,14 @@ from swarmllm.adapters.libp2p.addresses import (
     CircuitAddress,
     TcpAddress,
     bind,
+    bootstrap_of,
     bound_addr,
     own_addr,
     reachable,
     vantage,
 )
 from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
-from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
+from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable
 from swarmllm.adapters.libp2p.directory import Directory
 from swarmllm.adapters.libp2p.gossip import Gossip
 from swarmllm.adapters.libp2p.host import Host
@@ -331,7 +332,7 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
     for text in options.announce:
         own_addr(text, "announce")
     for text in options.bootstrap:
-        bootstrap_addr(text)
+        bootstrap_of(text)
     options = replace(options, limits=fitting(options.limits, raised(), used()))
     sockets: list[socket.socket] = []
     failed: Exception | None = None

@@ -30,7 +30,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p.address_book import AddressBook
-from swarmllm.adapters.libp2p.addresses import own_addr
+from swarmllm.adapters.libp2p.addresses import bootstrap_of
 from swarmllm.adapters.libp2p.admission import Admission, Full
 from swarmllm.adapters.libp2p.muxer import Bounds, GuardedYamux
 from swarmllm.adapters.libp2p.options import NetworkOptions, NetworkTiming
@@ -107,10 +107,10 @@ class Switch(Swarm):  # type: ignore[misc]
             connection_config=config,
         )
         self.auto_connector = _NoAutoConnector(swarm=self)
+        named = [bootstrap_of(text) for text in options.bootstrap]
+        # A relay that leads to one of them is as much the owner's wish.
         self._owners = frozenset(
-            peer
-            for text in options.bootstrap
-            if (peer := own_addr(text, "bootstrap").peer) is not None
+            peer for addr, other in named for peer in (addr.peer, other) if peer is not None
         )
         self.admission = Admission(limits, self._owners)
         # By host, with whom a hole is being punched: a connection from there is one that we open,

@@ -22,6 +22,7 @@ from swarmllm.wire.invite import LINE_MAX, SCHEME
 
 # Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
 ADDRS_MAX: Final = 64
+CIRCUIT: Final = "/p2p-circuit"  # Between a relay's address and the peer behind it.
 LIST_MAX: Final = 64
 KEY_HASH: Final = "sha256:"
 
@@ -222,6 +223,15 @@ def _addr(value: object, needs_peer: bool) -> str:
     )
     if not isinstance(value, str):
         raise Unfit(value, expected)
+    if needs_peer and CIRCUIT in value:
+        relay, _, peer = value.partition(CIRCUIT)
+        try:
+            # Whatever stands before it, the end must be one peer.
+            _addr(f"/ip4/127.0.0.1/tcp/1{peer}", needs_peer=True)
+            _addr(relay, needs_peer=True)
+        except Unfit as error:
+            raise Unfit(value, expected) from error
+        return value
     parts = value.split("/")
     ok = (
         len(parts) in ((7,) if needs_peer else (5, 7))

@@ -165,3 +165,16 @@ def test_a_halted_node_ends_the_streams_of_whoever_came_through_a_relay() -> Non
             assert hidden.count(PeerLost) == 0
 
     trio.run(main)
+
+
+def test_whoever_is_told_to_begin_with_a_peer_behind_a_relay_finds_it() -> None:
+    async def main() -> None:
+        async with behind_relays() as (_, hidden, relay):
+            # Who listens nowhere is not on loopback alone: only its owner can send it there.
+            async with member(listen=(), bootstrap=hidden.network.addrs) as friend:
+                async with listening([friend]):
+                    await friend.hears(PeerConnected, about(hidden.peer))
+                    await hidden.hears(PeerConnected, about(friend.peer))
+                    assert network_of(friend).peers == tuple(sorted((hidden.peer, relay.peer)))
+
+    trio.run(main)

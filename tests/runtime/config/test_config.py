@@ -103,6 +103,7 @@ def test_a_list_is_taken_from_each_place_and_keeps_its_order_without_doubles(
         f"/ip6/2001:db8::1/tcp/1/p2p/{PEER}",
         f"/dns/node.example.org/tcp/65535/p2p/{PEER}",
         f"/dns4/a-b.example/tcp/7339/p2p/{PEER}",
+        f"/dns4/a-b.example/tcp/7339/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
     ],
 )
 def test_good_multiaddrs_are_taken(folders: Folders, addr: str) -> None:
@@ -125,6 +126,9 @@ def test_good_multiaddrs_are_taken(folders: Folders, addr: str) -> None:
         f"/dns/a..b/tcp/7339/p2p/{PEER}",
         f"/ip4/203.0.113.7/tcp/7339/p2p/{PEER[:-1]}",
         "/ip4/203.0.113.7/tcp/7339/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
+        f"{ADDR}/p2p-circuit",
+        f"{ADDR}/p2p-circuit{ADDR}/p2p-circuit/p2p/{PEER}",
+        f"/p2p/{PEER}/p2p-circuit/p2p/{PEER}",
         "",
         "/",
     ],
