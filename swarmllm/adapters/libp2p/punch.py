@@ -69,8 +69,9 @@ _HOPS_USUAL: Final = 64
 # For one round: the first packet of a connection is sent again after one second.
 ROUND_S: Final = 2.5
 MESSAGE_WITHIN_S: Final = 5.0
-# A refused connection is what a NAT that has not seen our peer's packet yet makes of ours.
-AGAIN_S: Final = 0.1
+# Pauses before we try again, in one round: a refused connection is what a NAT that has not seen our
+# peer's packet yet makes of ours. Whoever sends us to somebody else's door has it knocked so often.
+AGAIN_S: Final = (0.1, 0.2, 0.3, 0.5, 0.8)
 ADDRS_MAX: Final = 6  # That a peer may send us to, in one round.
 AT_ONCE_MAX: Final = 8  # Peers with whom a hole is being punched.
 SEEN_FOR_S: Final = 60.0  # For so long it is believed where a relay has seen us.
@@ -254,13 +255,13 @@ class Punch:
     async def _connect_to(
         self, peer: PeerId, addr: TcpAddress, hops: int | None, initiator: bool
     ) -> None:
-        """Again and again, until cancelled: whether it worked shows on the switch."""
-        while True:
+        """A few times: whether it worked shows on the switch."""
+        for pause_s in AGAIN_S:
             try:
                 sock = await _connected(addr, self._source(addr.kind), hops)
             except OSError as error:
                 log.debug("%s: %s", addr, error)
-                await trio.sleep(AGAIN_S)
+                await trio.sleep(pause_s)
                 continue
             raw = RawConnection(TrioTCPStream(trio.SocketStream(sock)), initiator)
             try:
@@ -275,7 +276,7 @@ class Punch:
             except Exception as error:  # noqa: BLE001
                 log.debug("%s shook no hands: %r", addr, error)
                 sock.close()
-                await trio.sleep(AGAIN_S)
+                await trio.sleep(pause_s)
             except BaseException:
                 sock.close()
                 raise
