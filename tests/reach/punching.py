@@ -127,7 +127,8 @@ def ended(figures: dict[str, int]) -> bool:
 
 def round_trips(heard: Iterator[dict[str, Any]], is_direct: bool) -> tuple[float, float | None]:
     """The shortest of some through the relay, and of some without it, in milliseconds."""
-    through, direct = [], []
+    through: list[float] = []
+    direct: list[float] = []
     for one in heard:
         if "rtt_ms" in one:
             (through if one["circuits"] else direct).append(one["rtt_ms"])

@@ -340,7 +340,7 @@ async def _connected(addr: TcpAddress, source: tuple[str, int], hops: int | None
             raise OSError(failed, os.strerror(failed))
         if hops is not None and sys.platform == "linux":
             sock.setsockopt(*_HOPS[family], _HOPS_USUAL)
-        await trio.lowlevel.wait_writable(sock)
+        await trio.lowlevel.wait_writable(sock.fileno())
         failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
             raise OSError(failed, os.strerror(failed))

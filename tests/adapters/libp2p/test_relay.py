@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from swarmllm.adapters.libp2p import relay_client
 from swarmllm.adapters.libp2p.addresses import own_addr
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.adapters.libp2p.relay_client import RELAYS_MAX
@@ -142,6 +143,24 @@ def test_a_relay_that_dies_is_replaced_and_its_address_taken_back() -> None:
             assert not [addr for addr in hidden.network.addrs if dying.peer in addr]
             caller.network.dial(hidden.peer, hidden.network.addrs)
             await caller.hears(PeerConnected, about(hidden.peer), skip=1)
+
+    trio.run(main)
+
+
+def test_a_relay_that_has_lost_a_reservation_is_asked_again_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_client, "REFRESH_S", 0.05)
+
+    async def main() -> None:
+        async with behind_relays() as (caller, hidden, relay):
+            server = network_of(relay)._relay
+            assert server is not None
+            server.lost(hidden.peer)
+            assert figures_of(relay)["reservations"] == 0
+            await until(lambda: figures_of(relay)["reservations"] == 1)
+            await connect(caller, hidden)
+            assert hidden.count(AddressesChanged) == 2  # None of it changed where it is.
 
     trio.run(main)
 
