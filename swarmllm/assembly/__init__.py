@@ -534,6 +534,8 @@ async def _remember(joined: Accepted, driver: Driver, store: SqliteStore) -> Non
     """The invite, for the next start, and peers of the last run: whoever is still there is found
     again without anybody's help."""
     await trio.to_thread.run_sync(joined.keep)
+    if joined.invited is not None and joined.circuits:
+        await driver.feed(AddressesFound(joined.invited.peer, joined.circuits, "bootstrap"))
     saved = await trio.to_thread.run_sync(store.load, SAVED_PEERS)
     for peer, addrs in load_saved(saved or b""):
         kept = tuple(addr for addr in addrs if not joined.config.offline or _is_loopback(addr))

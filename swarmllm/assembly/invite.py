@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from swarmllm.adapters.record_files import read_sheets
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.peers.dial_rule import PORT_MIN, Vantage, refusal
+from swarmllm.core.peers.relayed import CIRCUIT
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.booting import pin_of
 from swarmllm.runtime.config import Config
@@ -38,11 +39,12 @@ _WHAT: Final = "the invite of this folder"
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The settings of a node, and the invite that they were made under (None: there is none).
-    `remarks` are for people, a sentence each."""
+    `circuits` lead to the inviter through relays; `remarks` are for people, a sentence each."""
 
     config: Config
     invited: Invited | None = None
     remarks: tuple[str, ...] = ()
+    circuits: tuple[str, ...] = ()
 
     def keep(self) -> None:
         """For the next start; the folder is held by us. Blocks."""
@@ -56,13 +58,9 @@ class Accepted:
         charter = self.config.charter
         if not charter:
             return None
-        if re.fullmatch(r"[0-9a-f]{64}", charter):
-            named = None if self.invited is None else self.invited.named
-            return Pin(bytes.fromhex(charter), named=named)
-        sheets = read_sheets(Path(charter))
-        if not all(sheet.data for sheet in sheets):
-            raise LocalError(f"{charter} holds a record that nobody has signed; use the signed one")
-        return pin_of([sheet.data for sheet in sheets])
+        is_id = re.fullmatch(r"[0-9a-f]{64}", charter) is not None
+        pin = Pin(bytes.fromhex(charter)) if is_id else _pin_in(charter)
+        return pin if self.invited is None else replace(pin, named=self.invited.named)
 
     def check_vocabulary(self, text: Text) -> None:
         """UsageError for a model whose tokens mean something else than the inviter's do."""
@@ -108,9 +106,21 @@ def accepted(config: Config) -> Accepted:
             )
     if invited is None:
         return Accepted(config)
-    config = pinned_by(config, invited)
+    config = _pinned(config, invited)
     good, remarks = _dialled(invited, vantage_of(config))
-    return Accepted(replace(config, peers=_with(config.peers, good)), invited, remarks)
+    direct = tuple(addr for addr in good if CIRCUIT not in addr)
+    circuits = tuple(addr for addr in good if CIRCUIT in addr)
+    config = replace(config, peers=tuple(dict.fromkeys((*config.peers, *direct))))
+    return Accepted(config, invited, remarks, circuits)
+
+
+def _pinned(config: Config, invited: Invited) -> Config:
+    """`pinned_by`; the file of the charter that the invite names says the same as its id."""
+    charter = config.charter
+    is_file = bool(charter) and re.fullmatch(r"[0-9a-f]{64}", charter) is None
+    if not is_file or _pin_in(charter).swarm != invited.invite.swarm:
+        return pinned_by(config, invited)
+    return replace(pinned_by(replace(config, charter=""), invited), charter=charter)
 
 
 def vantage_of(config: Config) -> Vantage:
@@ -126,8 +136,12 @@ def _kept(path: Path) -> Invited | None:
     return replace(read_invited(line, verify), kept_in=path)
 
 
-def _with(peers: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*peers, *more)))
+def _pin_in(charter: str) -> Pin:
+    """The swarm of a charter's file. LocalError for one that is not signed, or none."""
+    sheets = read_sheets(Path(charter))
+    if not all(sheet.data for sheet in sheets):
+        raise LocalError(f"{charter} holds a record that nobody has signed; use the signed one")
+    return pin_of([sheet.data for sheet in sheets])
 
 
 def _dialled(invited: Invited, stand: Vantage) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -137,7 +151,7 @@ def _dialled(invited: Invited, stand: Vantage) -> tuple[tuple[str, ...], tuple[s
     good, remarks = [], []
     for addr in invited.addrs:
         try:
-            read([addr], False)
+            read([addr.partition(CIRCUIT)[0]], False)  # Of a circuit: where its relay is.
             why = _refusal(addr, stand)
         except Unfit as fault:
             why = f"it is not {fault.expected}"

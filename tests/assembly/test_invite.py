@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from scripts.invite_samples import INVITE
+from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.assembly.invite import INVITE_FILE, accepted
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.invited import now_ms
-from swarmllm.testing.operators import Operator
+from swarmllm.testing.operators import Founders, Operator
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire.identity import peer_id_of
 from swarmllm.wire.invite import write_line
@@ -121,6 +122,31 @@ def test_an_invite_does_not_make_a_node_knock_on_doors(
     found = accepted(config(tmp_path, line(addrs=(addr, GLOBAL))))
     assert found.config.peers == (f"{GLOBAL}/p2p/{PEER}",)
     assert why in found.remarks[0]
+
+
+RELAY = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit"
+
+
+def test_what_leads_through_a_relay_is_dialled_if_the_relay_may_be(tmp_path: Path) -> None:  # INV-6
+    through = (GLOBAL + RELAY, "/ip4/127.0.0.1/tcp/7339" + RELAY)
+    found = accepted(config(tmp_path, line(addrs=through)))
+    assert found.circuits == (f"{GLOBAL}{RELAY}/p2p/{PEER}",)
+    assert found.config.peers == ()
+    assert "a loopback address" in found.remarks[0]
+
+
+def test_the_file_of_the_charter_agrees_with_an_invite_to_its_swarm(tmp_path: Path) -> None:
+    we, file = Founders("invited"), tmp_path / "charter"
+    file.write_text(render([sheet_of(we.charter)]))
+    given = replace(
+        config(tmp_path, line(swarm=we.swarm, charter_hash=we.swarm)), charter=str(file)
+    )
+    pin = accepted(given).pin()
+    assert pin is not None
+    assert (pin.swarm, pin.records) == (we.swarm, (we.charter,))
+    assert pin.named is not None
+    with pytest.raises(UsageError, match="the setting charter is"):
+        accepted(replace(given, invite=line()))
 
 
 def test_names_are_dialled_and_loopback_from_loopback(tmp_path: Path) -> None:  # INV-6

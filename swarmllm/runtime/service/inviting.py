@@ -15,6 +15,7 @@ from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import TicketMade
 from swarmllm.core.membership.part import MembersView
 from swarmllm.core.membership.tickets import USES_MAX
+from swarmllm.core.peers.relayed import CIRCUIT
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages.invite import (
     INVITE_ADDR_MAX,
@@ -119,7 +120,8 @@ class InviteService:
         return Invited(line, invite, self._keyring.peer)
 
     def _addrs(self) -> tuple[str, ...]:
-        """Where others reach this node, without its own id at their ends; likeliest first."""
+        """Where others reach this node, without its own id at their ends; likeliest first, and
+        room for what leads through relays."""
         own = f"/p2p/{self._keyring.peer}"
         found = [addr.removesuffix(own) for addr in self._local.addrs]
         found = [addr for addr in found if len(addr) <= INVITE_ADDR_MAX]
@@ -128,7 +130,9 @@ class InviteService:
                 "this node has no address that others could reach, so an invite would lead nowhere;"
                 " name one with --announce"
             )
-        return tuple(found[:INVITE_ADDRS_MAX])
+        through = [addr for addr in found if CIRCUIT in addr][: INVITE_ADDRS_MAX // 2]
+        direct = [addr for addr in found if CIRCUIT not in addr]
+        return (*direct[: INVITE_ADDRS_MAX - len(through)], *through)
 
 
 async def answer(
