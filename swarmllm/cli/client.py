@@ -19,6 +19,7 @@ from swarmllm.adapters.datadir import DataDir, holder_of
 from swarmllm.adapters.store import SqliteStore, peek
 from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.assembly import open_node
+from swarmllm.assembly.invite import accepted
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.output import notice
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
@@ -54,16 +55,29 @@ class NodeClient:
 
 @asynccontextmanager
 async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClient]:
-    """The running node, or a new one; standard error tells when it is a new one."""
+    """The running node, or a new one; standard error tells when it is a new one. LocalError in a
+    folder that has joined a closed swarm, which lets in nodes and no commands."""
     if holder_of(config.data_dir) is not None:
         status = await ask(config.data_dir, "status", QUESTION)
         yield NodeClient(SocketClient(config.data_dir, ANSWER), str(status.get("peer", "")))
         return
+    config = _as_joined(config)
     with temporary_folder() as folder:
         async with _ephemeral(config, folder, local=local) as node:
             service = Service(node.defaults)
             service.open(node)
             yield NodeClient(service, node.peer)
+
+
+def _as_joined(config: Config) -> Config:
+    """The settings that the user's own node has by its invite."""
+    config = accepted(config).config
+    if config.closed:
+        raise LocalError(
+            f"the swarm “{config.swarm}” is closed, and a node for one command is no member of it;"
+            " start yours with `swarmllm join`, and ask it"
+        )
+    return replace(config, invite="")
 
 
 @asynccontextmanager

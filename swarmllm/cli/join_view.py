@@ -174,6 +174,8 @@ class JoinView:
         if record["invite"]:
             show(Line(_who_can_join(str(record["invite"])), style="bold"))
             show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
+            show(Line("Or invite them with one line, which also names the swarm:", style="bold"))
+            show(Line(f"    swarmllm invite{self._ask_with}", style="cyan"), soft_wrap=True)
         show(Line("Ask the swarm, here and now:", style="bold"))
         for command in (f"chat{self._ask_with}", f'generate -v{self._ask_with} "Once upon a time"'):
             show(Line(f"    swarmllm {command}", style="cyan"), soft_wrap=True)
