@@ -27,7 +27,7 @@ from swarmllm.adapters.validation_process import NICE
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.inputs import Input, TokenizerSealed
 from swarmllm.core.peers.view import VocabularyView
-from swarmllm.core.serving.lending import share_of
+from swarmllm.core.serving.lending import percent_of, share_of
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
@@ -107,14 +107,15 @@ async def open_model(
 
 
 def _engine_options(config: Config, model: Found, owner: PeerId) -> EngineOptions:
-    lent = share_of(config.max_share, cores(), config.threads)
+    percent = percent_of(config.max_share)
+    lent = share_of(percent, cores(), config.threads)
     return EngineOptions(
         context_max=config.context_max,
         sessions_max=config.sessions_max,
         threads=lent.threads,
         duty=lent.duty,
         gpu_layers=config.gpu_layers,
-        gpu_percent=config.max_share,
+        gpu_percent=percent,
         reproducible=config.reproducible,
         cache_dir=str(config.cache_dir),
         name=model.name,

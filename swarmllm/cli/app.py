@@ -21,6 +21,7 @@ from swarmllm.cli.invite.app import invite
 from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
+from swarmllm.cli.service.app import service
 from swarmllm.cli.settings_command import settings
 from swarmllm.cli.trust import app as trust
 from swarmllm.cli.validation import app as validation
@@ -543,6 +544,7 @@ app.add_typer(invite, name="invite")
 app.add_typer(ledger, name="ledger")
 app.add_typer(agent, name="agent")
 app.add_typer(experts, name="experts")
+app.add_typer(service, name="service")
 trust.register(app)
 governance.register(app)
 validation.register(app)

@@ -275,7 +275,7 @@ def lending(config: Config) -> Verdict:
     else:
         said = "others are served while this machine is used as well"
     said += f", within {lending.rules.hours}" if lending.rules.hours is not None else ""
-    said += f", with {config.max_share} % of it" if config.max_share < 100 else ""
+    said += f", with {config.max_share} of it" if config.max_share != "100%" else ""
     lending.looked(MachineLoad(yields=False).look(), 0.0)
     return Verdict("ok", f"{said}; not now: {lending.reason}" if lending.reason else said)
 

@@ -167,6 +167,11 @@ class Share:
     duty: float
 
 
+def percent_of(text: str) -> int:
+    """Of a text such as `50%`."""
+    return int(text.removesuffix("%"))
+
+
 def share_of(percent: int, cores: int, threads: int) -> Share:
     """`threads` as the owner has set them, 0: one for each core. The duty makes up for what whole
     threads cannot say: 30 % of two cores are one thread for 60 % of the time."""

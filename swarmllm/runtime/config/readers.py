@@ -123,13 +123,14 @@ def read_hours(value: object, is_text: bool) -> str:
     return str(found)
 
 
-def read_percent(value: object, is_text: bool) -> int:
-    """`50%`, or the number alone."""
+def read_percent(value: object, is_text: bool) -> str:
+    """`50%`, or the number alone; as `50%`."""
+    number = value
     if isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,3})\s?%?", value.strip())):
-        value = int(found[1])
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
+        number = int(found[1])
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 100:
         raise Unfit(value, "a share from 1% to 100%")
-    return value
+    return f"{number}%"
 
 
 def read_swarm(value: object, is_text: bool) -> str:

@@ -231,15 +231,14 @@ class Config:
         ),
     ] = ""
     max_share: Annotated[
-        int,
+        str,
         Setting(
             read_percent,
             "The share of this machine's cores that the expert may use, and of the GPU's memory,"
             " such as `50%`.",
             metavar="PERCENT",
-            usual="`100%`",
         ),
-    ] = 100
+    ] = "100%"
     on_battery: Annotated[
         str,
         Setting(

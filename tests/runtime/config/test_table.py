@@ -42,6 +42,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "log_level": ("info", "info"),
     "hours": ("22-07", "22:00-07:00"),
     "on_battery": ("serve", "serve"),
+    "max_share": (50, "50%"),
     "log_format": ("json", "json"),
     "otlp_endpoint": ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
     "api_host": ("::1", "::1"),
@@ -195,4 +196,4 @@ def test_lending_rules_that_make_no_sense_are_refused_in_one_sentence(
 
 def test_a_share_may_be_written_in_several_ways(folders: Folders) -> None:
     for text in ("50%", "50", "50 %"):
-        assert load_config({"max_share": text}, {}, folders).max_share == 50
+        assert load_config({"max_share": text}, {}, folders).max_share == "50%"

@@ -1,0 +1,1 @@
+"""`swarmllm service`: the node as a service of this machine."""
