@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from swarmllm.api.openapi import document
 from swarmllm.cli.output import print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
+from swarmllm.runtime.service.record import Record
 
 START_S: Final = 120.0
 PATIENCE_S: Final = 180.0
@@ -68,10 +70,14 @@ async def _knows_all(node: NodeProcess, nodes: Sequence[NodeProcess]) -> float:
     """When it had found the last of the others, in Unix time."""
     others = {other.peer for other in nodes} - {node.peer}
     times = [
-        await node.wait_for("peer_found", START_S, lambda record, peer=peer: record["peer"] == peer)
+        await node.wait_for("peer_found", START_S, partial(_is_of, peer=peer))
         for peer in sorted(others)
     ]
     return max(float(record["time"]) for record in times)
+
+
+def _is_of(record: Record, peer: str) -> bool:
+    return bool(record["peer"] == peer)
 
 
 # --- the owner's machine --------------------------------------------------------------------------
@@ -108,11 +114,11 @@ async def _returns(
         owner = _Owner(_worker_of(lender))
         try:
             async with trio.open_nursery() as nursery:
-                text = await _written(asker, lambda owner=owner: nursery.start_soon(owner.work))
+                text = await _written(asker, partial(nursery.start_soon, owner.work))
         finally:
             owner.leave()
         paused = await lender.wait_for(
-            "serving_paused", PATIENCE_S, lambda r, at=owner.came_at: r["time"] >= at
+            "serving_paused", PATIENCE_S, partial(_is_later, at=owner.came_at)
         )
         pauses.append(float(paused["time"]) - owner.came_at)
         quiets.append(owner.quiet_s)
@@ -120,6 +126,10 @@ async def _returns(
         is_whole = text == alone
         print_record({"event": "yield", **told, "text_unchanged": is_whole, "tokens": TOKENS})
     return pauses, quiets
+
+
+def _is_later(record: Record, at: float) -> bool:
+    return float(record["time"]) >= at
 
 
 class _Owner:

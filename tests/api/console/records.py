@@ -60,6 +60,7 @@ def status(**more: object) -> Record:
         "peer": "12D3KooWself",
         "swarm": "test",
         "uptime_s": 4000.0,
+        "paused": "",
         "model": {
             **{"model": "prose", "vocab": KEY, "vocab_size": 128_256, "digest": KEY},
             **{"n_params": 135_000_000, "context_max": 2048, "domains": ["letters"]},

@@ -132,3 +132,11 @@ def test_cycles_are_told_as_seen_said_tried_decided_and_happened() -> None:
 )
 def test_what_stands_between_backticks_is_code(text: str, expected: str) -> None:
     assert prose(text) == expected
+
+
+def test_a_pause_and_its_reason_are_on_the_page_of_the_node() -> None:
+    found = everything()
+    assert "not served" not in PAGES.live("node", found_for("node", found))
+    found["status"] = status(paused="it is not within 22:00-07:00; serving again at 22:00")
+    said = PAGES.live("node", found_for("node", found))
+    assert "Others are not served: It is not within 22:00-07:00" in said
