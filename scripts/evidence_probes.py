@@ -45,7 +45,7 @@ BURN: Final = (sys.executable, "-c", "while True: pass")
 
 async def lan(runs: int) -> None:
     """Seconds from the moment that the last of three processes listens until each knows the two
-    others, found by multicast alone."""
+    others, found by multicast alone (on loopback, where every machine has it)."""
     found = []
     for _ in range(runs):
         found.append(await _meeting())
@@ -55,7 +55,8 @@ async def lan(runs: int) -> None:
 
 async def _meeting() -> float:
     swarm = f"lan-{secrets.token_hex(4)}"
-    arguments = ("--model", "none", "--swarm", swarm, "--port", "0", "--no-api")
+    where = ("--listen", "127.0.0.1", "--port", "0")
+    arguments = ("--model", "none", "--swarm", swarm, "--no-api", *where)
     with tempfile.TemporaryDirectory(prefix="swarmllm-lan-") as folder:
         async with open_fleet(Path(folder)) as fleet:
             nodes = [await fleet.start(f"node {n}", arguments) for n in range(NODES)]

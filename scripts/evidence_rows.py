@@ -1,7 +1,7 @@
 """What was asked of this project, point by point, and the command that shows each: the rows of
 docs/evidence/README.md.
 
-Nothing here says that anything holds. A row names a command, what is expected of it, and a judge
+Nothing here says that anything holds. A row names a command, what is expected of it, and a verdict
 that looks at what it printed.
 """
 
@@ -36,7 +36,7 @@ class Judged:
     observed: str
 
 
-Judge = Callable[[Output], Judged]
+Verdict = Callable[[Output], Judged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Row:
     command: tuple[str, ...]
     inputs: str
     expected: str
-    judge: Judge
+    verdict: Verdict
     beyond: str = ""
 
 
-# --- judges ---------------------------------------------------------------------------------------
+# --- verdicts -----------------------------------------------------------------------------------
 
 
 def tests_pass(output: Output) -> Judged:
@@ -74,10 +74,10 @@ def tests(*names: str) -> tuple[str, ...]:
     return ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "-W", "ignore", *names)
 
 
-def figures(event: str, look: Callable[[Sequence[Mapping[str, Any]]], tuple[bool, str]]) -> Judge:
-    """A judge of the JSON lines of this kind; without any, nothing was shown."""
+def figures(event: str, look: Callable[[Sequence[Mapping[str, Any]]], tuple[bool, str]]) -> Verdict:
+    """A verdict of the JSON lines of this kind; without any, nothing was shown."""
 
-    def judge(output: Output) -> Judged:
+    def verdict(output: Output) -> Judged:
         found = output.records(event)
         if output.code != 0 or not found:
             said = (output.err.strip().splitlines() or ["nothing"])[-1]
@@ -85,7 +85,7 @@ def figures(event: str, look: Callable[[Sequence[Mapping[str, Any]]], tuple[bool
         holds, observed = look(found)
         return Judged("pass" if holds else "fail", observed)
 
-    return judge
+    return verdict
 
 
 def _points(found: Sequence[Mapping[str, Any]], by: str, result: str) -> dict[Any, list[float]]:
@@ -255,9 +255,10 @@ ROWS: Final[tuple[Row, ...]] = (
         "lan",
         "a LAN of two or three nodes forms in less than 5 s",
         ("scripts.evidence_probes", "lan", "20"),
-        "three processes that find each other by multicast, 20 times",
+        "three processes that find each other by multicast on loopback, 20 times",
         "the worst of 20 below 5 s",
         figures("lan_summary", _met),
+        "machines on a real network",
     ),
     Row(
         "install",

@@ -5,7 +5,7 @@ people, docs/evidence/evidence.json for programs.
     scripts/evidence --only lan          # one row (repeatable); --again: also what is finished
     scripts/evidence --list
 
-A row is finished when its command has ended, whatever its result; with another command, judge or
+A row is finished when its command has ended, whatever its result; with another command, verdict or
 expectation it is run anew. A result that failed is kept and shown as such.
 """
 
@@ -105,7 +105,7 @@ def observe(row: Row, run: Run = run_row) -> Observed:
     began_at = time.monotonic()
     output = run(row)
     try:
-        judged = row.judge(output)
+        judged = row.verdict(output)
     except (KeyError, ValueError, TypeError) as error:
         judged = Judged(
             "fail", f"its output was not what was expected: {type(error).__name__} {error}"

@@ -1,5 +1,5 @@
-"""The page of evidence: its rows name what exists, its judges fail where nothing is shown, and what
-is finished stays finished."""
+"""The page of evidence: its rows name what exists, its verdicts fail where nothing is shown, and
+what is finished stays finished."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_test_that_a_row_names_exists(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.command], ids=lambda r: r.name)
 def test_no_judge_takes_nothing_for_a_pass(row: Row) -> None:
     for output in (Output(0, "", ""), Output(1, "", "Traceback"), Output(124, "", "too long")):
-        assert row.judge(output).state == "fail"
+        assert row.verdict(output).state == "fail"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_what_is_finished_stays_and_what_has_changed_is_run_anew(tmp_path: Path)
 
 def test_a_row_that_fails_is_kept_and_shown_and_tells_by_the_exit_code(tmp_path: Path) -> None:
     for out in ("", "no json", '{"event":"f"'):
-        broken = [row(judge=figures("f", lambda found: (found[0]["absent"], "never")))]
+        broken = [row(verdict=figures("f", lambda found: (found[0]["absent"], "never")))]
         assert evidence_run.main(["--again"], broken, tmp_path, Runs(out)) == 1
-    broken = [row(judge=figures("f", lambda found: (found[0]["absent"], "never")))]
+    broken = [row(verdict=figures("f", lambda found: (found[0]["absent"], "never")))]
     assert evidence_run.main(["--again"], broken, tmp_path, Runs()) == 1
     assert "**does not hold**" in (tmp_path / "README.md").read_text()
 

@@ -21,6 +21,7 @@ CALM_LOOK_EVERY_S: Final = 5.0
 BUSY: Final = 0.25
 IDLE: Final = 0.15  # Below this the machine counts as idle,
 IDLE_FOR_S: Final = 30.0  # and after so long of it the serving goes on.
+LATELY_S: Final = 4.0  # Half a second of all cores is not yet a machine in use.
 DAY_MIN: Final = 24 * 60
 
 
@@ -94,12 +95,16 @@ class _Ground:
     """One ground for a pause. `since`: when it was last seen to hold, while it does."""
 
     holds: bool = False
-    before: float = 0.0  # At the look before.
+    before: float = 0.0  # At the look before,
+    lately: float = (
+        0.0  # and over some seconds, so that a single peak does not begin the wait anew.
+    )
     quiet_since: float | None = None
 
     def loaded(self, load: float, now: float) -> None:
         mean, self.before = (self.before + load) / 2, load
-        self.seen(mean >= BUSY, mean < IDLE, now)
+        self.lately += (load - self.lately) * LOOK_EVERY_S / LATELY_S
+        self.seen(mean >= BUSY, self.lately < IDLE, now)
 
     def seen(self, is_there: bool, is_gone: bool, now: float) -> None:
         if not is_gone:
@@ -107,6 +112,8 @@ class _Ground:
         elif self.quiet_since is None:
             self.quiet_since = now
         if is_there:
+            if not self.holds:
+                self.quiet_since = None
             self.holds = True
         elif self.quiet_since is not None and now - self.quiet_since >= IDLE_FOR_S:
             self.holds = False

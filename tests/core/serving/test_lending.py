@@ -69,6 +69,18 @@ def test_serving_goes_on_after_the_machine_was_idle_for_a_while_and_not_before()
     assert not told[-1]
 
 
+def test_a_short_peak_does_not_begin_the_wait_anew_and_an_owner_at_work_does() -> None:
+    waits = {}
+    for length in (2, 40):  # Half a second, ten seconds.
+        lending = Lending(LendingRules(yields=True))
+        looks(lending, [with_load(0.9)] * 3)
+        rest = [QUIET] * 60 + [with_load(0.8)] * length + [QUIET] * 300
+        told = looks(lending, rest, begun=10.0)
+        waits[length] = told.index(False) * LOOK_EVERY_S
+    assert waits[2] == IDLE_FOR_S
+    assert waits[40] > 15 + 10 + IDLE_FOR_S
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=400))
 def test_it_never_flaps(loads: list[float]) -> None:
     """Between a resumption and the pause before it lies the whole patience."""
