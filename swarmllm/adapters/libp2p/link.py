@@ -84,6 +84,8 @@ class Link:
         timing: NetworkTiming,
         commons: Commons,
         events: LinkEvents,
+        *,
+        is_relayed: bool = False,
     ) -> None:
         self.channels: dict[str, ChannelLane] = {}
         self.conn = conn
@@ -95,7 +97,7 @@ class Link:
         self.agent = ""  # What a guest calls itself.
         self.is_guest = False
         self.began_at = trio.current_time()
-        self.is_relayed = bool(conn.muxed_conn.is_relayed)
+        self.is_relayed = is_relayed
         # What is open here, for when a direct connection takes this one's place.
         self.work = OpenWork(self.began_at) if self.is_relayed else None
         self.heard_at = trio.current_time()

@@ -132,7 +132,9 @@ class Links:
             self._over,
         )
         link = Link(
-            conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events
+            *(conn, peer, self.host, self._options.limits, self._options.timing, self._commons),
+            events,
+            is_relayed=bool(conn.muxed_conn.is_relayed),
         )
         for channel in self._options.channels:
             link.channels[channel.name] = ChannelLane(
