@@ -67,6 +67,7 @@ class Finding:
     law: str
     trace: str = ""
     governance: str = ""
+    audits: bool = False
 
     @property
     def name(self) -> str:
@@ -76,8 +77,9 @@ class Finding:
     @property
     def replay(self) -> str:
         governance = f" --governance {self.governance}" if self.governance else ""
+        audits = " --audits" if self.audits else ""
         return (
-            f"python sims/swarm.py{governance} --seed {self.seed} --runs 1"
+            f"python sims/swarm.py{governance}{audits} --seed {self.seed} --runs 1"
             f" --transcript swarm-{self.seed}.txt"
         )
 
@@ -129,19 +131,28 @@ class Tally:
         self.ends.update(found.ends)
 
 
-def try_seed(seed: int, governance: str = "", tell: Callable[[str], None] | None = None) -> Result:
+def try_seed(
+    seed: int,
+    governance: str = "",
+    tell: Callable[[str], None] | None = None,
+    *,
+    audits: bool = False,
+) -> Result:
     """The world of this seed; `governance` is the size of a governed one, `tell` hears each step.
     Whatever it raises is a finding; nothing else would be told from a law that is broken."""
     try:
-        return run_governed(seed, SIZES[governance], tell) if governance else run(seed, tell)
+        if governance:
+            return run_governed(seed, SIZES[governance], tell)
+        return run(seed, tell, audits=audits)
     except Broken as breach:
-        return Finding(seed, str(breach), governance=governance)
+        return Finding(seed, str(breach), governance=governance, audits=audits)
     except Exception as fault:  # noqa: BLE001  # An assertion or a KeyError in the node's code is what is looked for.
         return Finding(
             seed,
             f"the node's own code fails: {type(fault).__name__}: {fault} (seed {seed})",
             traceback.format_exc(),
             governance,
+            audits,
         )
 
 
@@ -220,11 +231,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.transcript is not None:
             with open(options.transcript, "w", encoding="utf-8") as transcript:
                 write = partial(print, file=transcript)
-                found = try_seed(options.seed, options.governance, write)
+                found = try_seed(options.seed, options.governance, write, audits=options.audits)
                 _take(tally, found, progress, options)
         else:
             progress.show(tally)
-            trial = partial(try_seed, governance=options.governance)
+            trial = partial(try_seed, governance=options.governance, audits=options.audits)
             if options.jobs == 1 and options.governance:  # They take seconds, large ones minutes.
                 trial = partial(trial, tell=partial(progress.inside, tally))
             for found in try_seeds(seeds, options.jobs, trial):
@@ -297,7 +308,7 @@ def _report(
 def _laws(tally: Tally, options: argparse.Namespace) -> list[tuple[str, int]]:
     """Each law that these worlds are judged by, and how many of them broke it."""
     broken = Counter(one.name for one in tally.findings)
-    names = governed_laws() if options.governance else laws()
+    names = governed_laws() if options.governance else laws(audits=options.audits)
     return [(law, broken.pop(law, 0)) for law in names] + sorted(broken.items())
 
 
@@ -336,6 +347,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SIZE",
         help="worlds that are governed by votes, their ledgers witnessed: small, or large",
     )
+    parser.add_argument(
+        "--audits",
+        action="store_true",
+        help="worlds in which nodes audit each other's experts, and nobody may be wronged",
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args(argv)
     for name, low, high in (
@@ -347,6 +363,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(options, name)
         if not low <= value <= high:
             parser.error(f"--{name} {value} is not within {low} and {high}")
+    if options.audits and (options.governance or options.check):
+        parser.error("--audits goes with neither --governance nor --check: those worlds are fixed")
     if options.transcript is not None and (options.runs != 1 or options.check):
         parser.error(
             f"--transcript wants --runs 1, not {options.runs}:"

@@ -12,16 +12,22 @@ from swarmllm.testing.world.roles import HONEST
 
 
 class NobodyIsWronged(Checker):
-    """For worlds where those who lie about a model are fewer than those who have it."""
+    """For worlds where those who lie about a model are fewer than those who have it. Who has lied
+    once may be excluded when it is honest again."""
 
     HONEST_STAYS: Final = "an expert that answers with its model is never excluded"
 
+    def __init__(self) -> None:
+        self._lied: set[PeerId] = set()
+
     def stepped(self, host: Host, event: object) -> None:
+        if not is_honest(host):
+            self._lied.add(host.peer)
         if host.behaviour is not HONEST or not host.alive:
             return
         for peer in excluded(host.reputation, self.world.now):
             other = self.world.network.hosts[peer]
-            if is_honest(other):
+            if other.peer not in self._lied:
                 raise self.broken(self.HONEST_STAYS, host, f"it excludes {peer}")
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.testing.world.audit_laws import NobodyIsWronged
 from swarmllm.testing.world.checks import Broken, laws_of
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.faults import Faults
@@ -63,10 +64,16 @@ class Outcome:
     """... and the tokens that came of drafts."""
 
 
-def run(seed: int, tell: Callable[[str], None] | None = None, settings: Values = NONE) -> Outcome:
+def run(
+    seed: int,
+    tell: Callable[[str], None] | None = None,
+    settings: Values = NONE,
+    *,
+    audits: bool = False,
+) -> Outcome:
     """Broken if a law does not hold in the world of this seed. `settings`: what the swarm has
-    set."""
-    return Run(draw(seed), tell, settings).run()
+    set. `audits`: whether hosts audit each other's experts; then nobody may be wronged."""
+    return Run(draw(seed), tell, settings, audits=audits).run()
 
 
 def outcome_of(world: World, digest: str) -> Outcome:
@@ -88,9 +95,10 @@ def outcome_of(world: World, digest: str) -> Outcome:
     )
 
 
-def laws() -> tuple[str, ...]:
+def laws(*, audits: bool = False) -> tuple[str, ...]:
     """The names of all laws that such a world is judged by."""
-    return (*laws_of(*all_laws(), TextIsKept), FINISHES, REACHES, STARTS)
+    more = (NobodyIsWronged,) if audits else ()
+    return (*laws_of(*all_laws(), TextIsKept, *more), FINISHES, REACHES, STARTS)
 
 
 class Run:
@@ -99,6 +107,8 @@ class Run:
         scenario: Scenario,
         tell: Callable[[str], None] | None = None,
         settings: Values = NONE,
+        *,
+        audits: bool = False,
     ) -> None:
         self.scenario = scenario
         self.rng = random.Random(f"{scenario.seed} trial")
@@ -108,7 +118,8 @@ class Run:
             link=scenario.link,
             overlay=scenario.overlay,
             settings=settings,
-            checkers=all_laws(),
+            audits=audits,
+            checkers=(*all_laws(), *((NobodyIsWronged(),) if audits else ())),
             recorder=self.recorder,
         )
         if scenario.is_one_text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from swarmllm.testing.world.audit_laws import NobodyIsWronged, excluded
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import Answer, Behaviour, Spec
+from swarmllm.testing.world.run import laws, run
 from swarmllm.testing.world.world import World
 
 ASKS = 20
@@ -137,6 +139,35 @@ def test_who_cheats_in_one_session_of_five_is_found() -> None:
     world.run_for(30.0)
     ask(world, requester, 100)
     assert names(requester, world) == [cheat.peer]
+
+
+class Careful(Behaviour):
+    """Honest for prompts, and another model behind them."""
+
+    def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
+        if not isinstance(message, Scores) or not message.round:
+            return message
+        other = host.world.model(Spec(model=77))
+        lists = tuple(other.list_after(bytes((i,)), 256, 0) for i in range(len(message.lists)))
+        return replace(message, lists=lists)
+
+
+def test_who_lies_behind_prompts_is_excluded_though_nobody_else_has_its_model() -> None:
+    world = World(8, audits=True, checkers=(NobodyIsWronged(),))
+    requester = world.add(Spec(model=None))
+    world.add(Spec(model=1))
+    world.add(Spec(model=2))
+    careful = world.add(Spec(model=9), Careful())
+    world.run_for(30.0)
+    ask(world, requester, 6)
+    assert names(requester, world) == [careful.peer]
+    verdicts = {one.verdict for one in view(requester).audits}
+    assert verdicts == {Verdict.REPEATED, Verdict.DIFFERED}, "the others have nobody else, either"
+
+
+def test_in_a_world_with_faults_nobody_is_wronged_and_a_former_liar_may_be_excluded() -> None:
+    assert run(109, audits=True).hosts == 11
+    assert NobodyIsWronged.HONEST_STAYS in laws(audits=True)
 
 
 class Unsigned(Behaviour):
