@@ -38,7 +38,7 @@ from swarmllm.core.settings.table import (
     WAIT_COST,
 )
 from swarmllm.core.trust.evidence import Allowance
-from swarmllm.core.trust.track_record import TrackRecords
+from swarmllm.core.trust.track_record import TrackRecord, TrackRecords
 from swarmllm.messages import CapacityRecord, Halted, PeerId
 from swarmllm.wire.ext import chat_digest_in
 
@@ -74,8 +74,9 @@ DOMAIN_GAIN = (
 SHARE_GAIN = 1 / 8  # Of the running mean of the weight that an expert had.
 MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
 # From so many results on a holder of a model that has so much less merit than another one of that
-# model is not asked in its place: means of eight hidden tokens differ by some nat.
-FALSE_MIN, FALSE_NATS = 4, 3.0
+# model is not asked in its place, unless an audit has shown that it runs it. Each has met other
+# prompts, and on a strange one honest experts are worse by three nats and more.
+FALSE_MIN, FALSE_NATS = 4, 5.0
 MERIT_DOUBT = 4.0  # Results that merit is taken to have had before, of which each said nothing.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
 YOUNG_PENALTY = 0.25  # Share of the expected time added for a peer heard of this moment.
@@ -378,7 +379,13 @@ def _credible(group: list[Candidate], records: TrackRecords) -> list[Candidate]:
     credible = [
         candidate
         for candidate, record in zip(group, known, strict=True)
-        if not record.is_refuted
-        and not (record.results >= FALSE_MIN and record.merit < best - FALSE_NATS)
+        if not seems_false(record, best)
     ]
     return credible or group
+
+
+def seems_false(record: TrackRecord, best: float) -> bool:
+    """Whether this is hardly the same model as a replica with this merit. An audit tells for
+    certain."""
+    is_worse = record.results >= FALSE_MIN and record.merit < best - FALSE_NATS
+    return record.is_refuted or (is_worse and not record.audits)

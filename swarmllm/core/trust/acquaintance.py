@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import FALSE_NATS
+from swarmllm.core.peers.router import seems_false
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HIDDEN_SHARE, RESULTS
 from swarmllm.core.trust.evidence import HiddenTokens, cuts_of, doubt, is_credible, merits_of
@@ -95,7 +95,7 @@ class Acquaintance:
             if peer == self._own
             or (
                 is_credible(self._known[peer])
-                and self._known[peer].merit >= best[self._models[peer]] - FALSE_NATS
+                and not seems_false(self._known[peer], best[self._models[peer]])
             )
         }
 

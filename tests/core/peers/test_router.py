@@ -198,6 +198,17 @@ def test_who_takes_an_honest_name_is_not_asked_in_place_of_those_who_have_it_by_
     assert router.pick(3, [refuted], 0.0) == [refuted.peer]
 
 
+def test_a_replica_that_has_met_stranger_prompts_is_asked_and_one_that_was_audited_always() -> None:
+    """Merit is of the prompts that each has met, and says little of whether two are one model."""
+    router = Router(OWN, random.Random(1))
+    near, quick, audited = (candidate(n, rate=r) for n, r in (("n", 10), ("q", 5000), ("a", 500)))
+    digest = near.record.model_digest
+    router.track_records.put(near.peer, digest, TrackRecord(hidden=8, merit=1.0))
+    router.track_records.put(quick.peer, digest, TrackRecord(hidden=8, merit=-3.5))
+    router.track_records.put(audited.peer, digest, TrackRecord(hidden=8, audits=1, merit=-6.0))
+    assert set(router.pick(3, [near, quick, audited], 0.0)) == {near.peer, quick.peer, audited.peer}
+
+
 Claims = st.builds(
     lambda params, domains: replace(candidate("any").record, n_params=params, domains=domains),
     st.integers(0, 2**63 - 1),
