@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "throughput": {"experts": 8, "models": 4, "tokens": 12, "answers": 1},
     "sybil": {"experts": 10, "models": 3, "before": 1, "after": 1, "askers": 1, "tokens": 4},
+    "trust_cost": {"experts": 8, "models": 3, "before": 1, "after": 1, "askers": 1, "tokens": 4},
     "replication": {"nodes": 12, "links": 4, "groups": 4, "idle_s": 120.0},
     "scale": {"nodes": 8, "load": 0.5, "models": 2, "settle_s": 5.0, "warm_s": 2.0, "seconds": 2.0},
 }
