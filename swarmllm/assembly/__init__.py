@@ -51,6 +51,7 @@ from swarmllm.core.metrics.observer import Observer
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.peers.reachability import Reachability
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
@@ -116,8 +117,14 @@ STOP_FILE: Final = "STOP"
 # One look costs some microseconds, and a stop within a second is the promise.
 STOP_FILE_EVERY_S: Final = 0.2
 
-Opened = tuple[Network, Callable[[], tuple[str, ...]], Callable[[], Traffic]]
-"""The network, what tells its troubles in sentences, and what it counts."""
+Opened = tuple[
+    Network,
+    Callable[[], tuple[str, ...]],
+    Callable[[], Traffic],
+    Callable[[], Reachability | None],
+]
+"""The network, what tells its troubles in sentences, what it counts, and how this node is reached
+(None: it does not say)."""
 
 
 def configure(**settings: object) -> Config:
@@ -313,7 +320,7 @@ def _local(
     advice: Mapping[str, float],
     observer: Observer,
 ) -> LocalNode:
-    network, troubles, traffic = opened
+    network, troubles, traffic, reach = opened
     return LocalNode(
         *(node, driver, network, text),
         swarm=config.swarm,
@@ -321,6 +328,7 @@ def _local(
         grammars=Grammars(),
         troubles=troubles,
         traffic=traffic,
+        reach=reach,
         observer=observer,
         advice=advice,
     )
@@ -481,30 +489,32 @@ async def _open_network(
     machine: HaltMachine,
 ) -> Opened:
     if parts.network is not None:
-        return await stack.enter_async_context(parts.network(keyring, driver)), tuple, Traffic
-    network = await stack.enter_async_context(
-        open_network(network_options(joined.config, keyring, driver))
-    )
+        network = await stack.enter_async_context(parts.network(keyring, driver))
+        return network, tuple, Traffic, lambda: None
+    options = network_options(joined.config, keyring, driver)
+    real = await stack.enter_async_context(open_network(options))
 
     def troubles() -> tuple[str, ...]:
         unreachable = [
             f"{b.addr} is unreachable: {b.error}"
-            for b in network.bootstrap
+            for b in real.bootstrap
             if b.error and not b.connected
         ]
         return (
             *joined.strangers(machine),
             *unreachable,
-            *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []),
+            *([f"the LAN is not searched: {real.lan_error}"] if real.lan_error else []),
         )
 
-    return network, troubles, lambda: network.traffic
+    return real, troubles, lambda: real.traffic, lambda: real.reach.now
 
 
 def network_options(config: Config, keyring: KeyFile, driver: Driver) -> NetworkOptions:
     """Where to listen and whom to ask. Offline: on loopback only, and nobody beyond it."""
     host = "127.0.0.1" if config.offline else config.listen_host
     kind = "ip6" if ":" in host else "ip4"
+    # Every interface means that of both families, where there are both.
+    beside = (f"/ip6/::/tcp/{config.port}",) if host == "0.0.0.0" else ()
     return NetworkOptions(
         seed=keyring.seed,
         channels=(
@@ -514,12 +524,13 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
             ledger_channel(driver.door(LEDGER)),
             *([member_channel(driver.door(MEMBER))] if config.closed else []),
         ),
-        listen=(f"/{kind}/{host}/tcp/{config.port}",),
+        listen=(f"/{kind}/{host}/tcp/{config.port}", *beside),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
+        port_mapping=config.port_mapping == "auto" and not config.announce and not config.offline,
         relay=config.relay,
         behind_nat=config.behind_nat,
     )

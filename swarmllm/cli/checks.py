@@ -3,6 +3,7 @@ what it found."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import shutil
@@ -24,6 +25,7 @@ from swarmllm.adapters.models import library
 from swarmllm.cli.output import count, shell_word, size
 from swarmllm.cli.probe import probe
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.local_api.client import ask
 from swarmllm.runtime.model_reference import (
     DEMO_USUAL,
     Auto,
@@ -312,6 +314,25 @@ def port(config: Config) -> Verdict:
                 "nothing: the next free port will be used; --port chooses another",
             )
     return Verdict("ok", f"{config.listen_host}:{config.port} is free")
+
+
+def reachability(config: Config) -> Verdict:
+    """What the running node has found out; without one, what the addresses of this machine say."""
+    if holder_of(config.data_dir) is not None:
+        status = trio.run(ask, config.data_dir, "status")
+        reach = status.get("reach") or {}
+        if not reach:
+            return Verdict("ok", "the node is still starting")
+        level: Literal["ok", "warn"] = "warn" if reach["kind"] == "nat" else "ok"
+        return Verdict(level, str(reach["says"]))
+    inside = [text for _, text in lan_addresses() if ipaddress.ip_address(text).is_private]
+    if inside and len(inside) == len(lan_addresses()):
+        return Verdict(
+            "ok",
+            "only private addresses: behind a NAT, most likely; a running node finds out",
+            f"forward TCP port {config.port} to this machine at the router, if it is not reached",
+        )
+    return Verdict("ok", "not known: a running node has peers try it")
 
 
 def lan_addresses() -> list[tuple[str, str]]:

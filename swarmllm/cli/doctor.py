@@ -53,6 +53,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("running node", checks.running_node),
     ("lending", checks.lending),
     ("port", checks.port),
+    ("reachability", checks.reachability),
     ("interfaces", checks.interfaces),
     ("LAN discovery", checks.lan_discovery),
 )

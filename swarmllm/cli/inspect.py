@@ -76,6 +76,8 @@ def status_view(record: Record) -> RenderableType:
     experts = record.get("experts") or []
     peers = several(len(record["peers"]), "peer")
     table.add_row("swarm", f"{peers} connected, {several(len(experts), 'expert')} known")
+    if reach := record.get("reach"):
+        table.add_row("reached", Line(reach["says"]))
     _add_default_model(table, record.get("default_model") or {})
     _add_ledger(table, record.get("ledger") or {})
     for one in record.get("vocabularies") or []:

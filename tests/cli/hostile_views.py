@@ -161,6 +161,7 @@ def status(text: str) -> Record:
         "has_chat_template": True,
         "load": {"queue_depth": 0, "sessions_free": 1, "sessions_max": 4, "tokens_per_s": 3.0},
         "addrs": [text],
+        "reach": {"kind": text, "says": text},
         "peers": [text],
         "halted": [text],
         "experts": [expert(text), expert("own", local=True)],

@@ -100,3 +100,26 @@ def test_the_port_of_ones_own_node_is_no_warning(
         assert checks.port(config) == checks.Verdict(
             "ok", f"127.0.0.1:{config.port} is your own node's"
         )
+
+
+def test_how_this_node_is_reached_is_what_it_found_out_and_else_what_its_addresses_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(data_dir=tmp_path, cache_dir=tmp_path)
+    monkeypatch.setattr(checks, "lan_addresses", lambda: [("eth0", "192.168.1.10")])
+    alone = checks.reachability(config)
+    assert alone.level == "ok"
+    assert "behind a NAT, most likely" in alone.found
+    assert "forward TCP port 7339" in alone.remedy
+    monkeypatch.setattr(checks, "lan_addresses", lambda: [("eth0", "11.1.0.2")])
+    assert checks.reachability(config).remedy == ""
+
+    said = {"kind": "nat", "says": "behind a NAT, reached through 2 relays"}
+
+    async def ask(folder: Path, op: str) -> dict[str, object]:
+        assert (folder, op) == (tmp_path, "status")
+        return {"reach": said}
+
+    monkeypatch.setattr(checks, "holder_of", lambda _: os.getpid())
+    monkeypatch.setattr(checks, "ask", ask)
+    assert checks.reachability(config) == checks.Verdict("warn", said["says"])

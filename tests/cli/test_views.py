@@ -79,6 +79,13 @@ def test_a_node_whose_engine_is_down_is_no_node_without_a_model() -> None:
     assert words_on("this node asks others") in words_on(terminal.getvalue())
 
 
+def test_the_status_says_in_one_line_how_the_node_is_reached() -> None:
+    terminal = Terminal()
+    said = "behind a NAT, reached through 2 relays; forward TCP port 7339 to this machine"
+    screen_on(terminal).print(status_view({**status("x"), "reach": {"says": said}}))
+    assert words_on(said) in words_on(terminal.getvalue())
+
+
 def test_in_a_pipe_nothing_is_cut_and_no_line_ends_in_blanks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,9 @@ is reached."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +18,8 @@ import trio
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.testing.gguf_fixture import write_model
-from tests.reach.lab import MISSING, Lab, open_lab
+from tests import ROOT
+from tests.reach.lab import MISSING, PLACES, Lab, open_lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
 
@@ -51,9 +55,25 @@ async def _knows(node: NodeProcess, others: tuple[NodeProcess, ...]) -> bool:
     return {other.peer for other in others} <= await peers_of(node)
 
 
+async def is_reached(node: NodeProcess, kind: str) -> bool:
+    """Whether it says so of itself."""
+    return bool((await ask(node.folder, "status"))["reach"]["kind"] == kind)
+
+
+async def is_at(node: NodeProcess, host: str) -> bool:
+    addrs = (await ask(node.folder, "status"))["addrs"]
+    return any(f"/ip4/{host}/" in addr for addr in addrs)
+
+
 async def meet(node: NodeProcess, *others: NodeProcess) -> None:
     """Until the node is connected to all the others."""
     await until(lambda: _knows(node, others))
+
+
+async def started(lab: Lab, host: str, *arguments: str) -> NodeProcess:
+    node = await lab.join(host, *arguments)
+    await node.wait_for("ready", START_S)
+    return node
 
 
 async def write(node: NodeProcess) -> dict[str, Any]:
@@ -67,7 +87,7 @@ async def write(node: NodeProcess) -> dict[str, Any]:
     raise AssertionError("the answer has no end")
 
 
-def test_a_home_joins_by_the_address_of_a_public_node_and_writes_with_its_expert(
+def test_a_home_joins_by_the_address_of_a_public_node_writes_and_moves_to_another_network(
     model: Path,
 ) -> None:
     async def main() -> None:
@@ -78,5 +98,94 @@ def test_a_home_joins_by_the_address_of_a_public_node_and_writes_with_its_expert
             await home.wait_for("ready", START_S)
             await meet(home, relay)
             assert (await write(home))["tokens"] == TOKENS
+            await until(lambda: is_reached(home, "nat"))
+            lab.renumber("home-a", 77)
+            await until(lambda: is_at(home, "192.168.1.77"))
+            await meet(home, relay)
+            assert (await write(home))["tokens"] == TOKENS
 
     trio.run(main)
+
+
+def test_ipv6_alone_is_enough_and_a_port_that_the_router_forwards_counts_and_is_given_back() -> (
+    None
+):
+    async def main() -> None:
+        async with opened("relay", "spare", "home-a", "six") as lab:
+            async with router_of(lab, "home-a"):
+                relay = await started(lab, "relay", "--model", "none")
+                six = await started(lab, "six", "--model", "none", "--peer", lab.addr("relay", 6))
+                home = await started(lab, "home-a", "--model", "none", "--peer", lab.addr("relay"))
+                await started(
+                    *(lab, "spare", "--model", "none"),
+                    *("--peer", lab.addr("relay"), "--peer", lab.addr("home-a")),
+                )
+                await meet(relay, six, home)
+                # Two peers of different networks came in there.
+                await until(lambda: is_reached(home, "mapped"))
+                await until(lambda: is_at(home, PLACES["home-a"].outside4))
+                home.send(signal.SIGTERM)
+                await home.process.wait()
+                rules = lab.run("nat-home-a", "nft", "list", "chain", "ip", "nat", "in")
+                assert "dnat" not in rules
+
+    trio.run(main)
+
+
+@asynccontextmanager
+async def router_of(lab: Lab, host: str) -> AsyncIterator[None]:
+    """A home's router that forwards ports when it is asked to."""
+    place = PLACES[host]
+    process = await trio.lowlevel.open_process(
+        [
+            *("ip", "netns", "exec", lab.space(f"nat-{host}"), sys.executable, "-m"),
+            *("tests.reach.router", place.lan, place.outside4),
+        ],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        assert (await process.stdout.receive_some(16)).startswith(b"up")
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+
+
+def test_two_homes_and_an_office_meet_through_a_relay_and_through_another_when_it_dies(
+    model: Path,
+) -> None:
+    async def main() -> None:
+        async with opened("relay", "spare", "home-a", "home-b", "office") as lab:
+            relay = await started(lab, "relay", "--model", "none", "--relay")
+            first = ("--peer", lab.addr("relay"))
+            spare = await started(lab, "spare", "--model", "none", "--relay", *first)
+            public = (*first, "--peer", lab.addr("spare"))
+            expert = await started(lab, "home-b", "--model", str(model), *public)
+            askers = [
+                await started(lab, host, "--model", "none", *public)
+                for host in ("home-a", "office")
+            ]
+            await until(lambda: is_reached(expert, "nat"))
+            await until(lambda: has_circuit(expert))
+            for asker in askers:
+                await meet(asker, expert)
+                assert (await write(asker))["tokens"] == TOKENS
+            assert "behind a NAT, reached through" in (await reach_of(expert))["says"]
+            relay.send(signal.SIGKILL)
+            for asker in askers:
+                await meet(asker, spare)
+                assert (await write(asker))["tokens"] == TOKENS
+
+    trio.run(main)
+
+
+async def reach_of(node: NodeProcess) -> dict[str, Any]:
+    found: dict[str, Any] = (await ask(node.folder, "status"))["reach"]
+    return found
+
+
+async def has_circuit(node: NodeProcess) -> bool:
+    return any("p2p-circuit" in addr for addr in (await ask(node.folder, "status"))["addrs"])

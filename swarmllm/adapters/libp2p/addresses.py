@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import re
 import socket
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from typing import Final
 
 import ifaddr
 
-from swarmllm.core.peers.dial_rule import Vantage
+from swarmllm.core.peers.dial_rule import Vantage, is_private
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.wire.identity import public_key_of
+
+log = logging.getLogger("swarmllm.net")
 
 # With `port_auto`: more nodes than this on one machine choose their ports themselves.
 PORTS_TRIED_MAX: Final = 64
@@ -39,14 +42,16 @@ _VIRTUAL: Final = (
     "podman",
     "lxc",
 )
-_DNS: Final = ("dns", "dns4", "dns6")
+_NAMED: Final = ("dns", "dns4", "dns6")
+_DNS: Final = (*_NAMED, "dnsaddr")
 _CIRCUIT: Final = "/p2p-circuit"
 _DNS_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """`/ip4/HOST/tcp/PORT` or ip6, dns, dns4, dns6, perhaps with `/p2p/PEER` behind it."""
+    """`/ip4/HOST/tcp/PORT` or ip6, dns, dns4, dns6, perhaps with `/p2p/PEER` behind it. Or
+    `/dnsaddr/HOST`, a name at which DNS has whole addresses; its port is 0."""
 
     kind: str
     host: str
@@ -54,6 +59,8 @@ class TcpAddress:
     peer: PeerId | None
 
     def __str__(self) -> str:
+        if self.kind == "dnsaddr":
+            return f"/dnsaddr/{self.host}"
         return f"/{self.kind}/{self.host}/tcp/{self.port}"
 
     @property
@@ -106,6 +113,8 @@ def parse_circuit(text: str) -> CircuitAddress:
 def parse_addr(text: str) -> TcpAddress:
     """RemoteError for anything but a plain TCP address: peers send these, too."""
     parts = text.split("/") if len(text) <= 256 else []
+    if parts[:2] == ["", "dnsaddr"]:
+        return _named(parts, text)
     if (
         len(parts) not in (5, 7)
         or parts[0] != ""
@@ -121,7 +130,7 @@ def parse_addr(text: str) -> TcpAddress:
             host = str(ipaddress.IPv4Address(host))
         elif kind == "ip6":
             host = str(ipaddress.IPv6Address(host))
-        elif kind not in _DNS or not _DNS_NAME.fullmatch(host):
+        elif kind not in _NAMED or not _DNS_NAME.fullmatch(host):
             raise ValueError(kind)
         if not (parts[4].isascii() and parts[4].isdigit() and 0 <= int(parts[4]) <= 65_535):
             raise ValueError(parts[4])
@@ -131,6 +140,22 @@ def parse_addr(text: str) -> TcpAddress:
     if peer is not None:
         public_key_of(peer)
     return TcpAddress(kind, host, int(parts[4]), peer)
+
+
+def _named(parts: list[str], text: str) -> TcpAddress:
+    """`/dnsaddr/HOST`, perhaps with `/p2p/PEER` behind it."""
+    if (
+        len(parts) not in (3, 5)
+        or not _DNS_NAME.fullmatch(parts[2])
+        or parts[3:4] not in ([], ["p2p"])
+    ):
+        raise RemoteError(
+            f"address {text[:64]!r}: not /dnsaddr/HOST, perhaps with /p2p/PEER behind it"
+        )
+    peer = PeerId(parts[4]) if len(parts) == 5 else None
+    if peer is not None:
+        public_key_of(peer)
+    return TcpAddress("dnsaddr", parts[2], 0, peer)
 
 
 def own_addr(text: str, what: str) -> TcpAddress:
@@ -202,6 +227,27 @@ def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
     )
 
 
+def bind_all(addrs: Sequence[TcpAddress], port_auto: bool) -> list[socket.socket]:
+    """A listening socket on each, closed again if one cannot be had. All of IPv6 behind all of IPv4
+    is on the same port, and left out where the system has no IPv6 or the port is taken there."""
+    sockets: list[socket.socket] = []
+    try:
+        for addr in addrs:
+            if not (sockets and addr.kind == "ip6" and addr.is_wildcard):
+                sockets.append(bind(addr, port_auto))
+                continue
+            beside = TcpAddress(addr.kind, addr.host, bound_addr(sockets[0]).port, None)
+            try:
+                sockets.append(bind(beside, port_auto=False))
+            except LocalError as error:
+                log.info("no IPv6: %s", error)
+    except LocalError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
 def bound_addr(sock: socket.socket) -> TcpAddress:
     host, port = sock.getsockname()[:2]
     return TcpAddress("ip6" if sock.family == socket.AF_INET6 else "ip4", host, port, None)
@@ -221,12 +267,44 @@ def reachable(listening: list[TcpAddress]) -> tuple[TcpAddress, ...]:
             if (ipaddress.ip_address(ip).version == 6) == (addr.kind == "ip6")
         ]
         found += [TcpAddress(addr.kind, host, addr.port, None) for host in hosts]
-        if not hosts:
+        if not hosts and not found:
             found.append(
                 TcpAddress(addr.kind, "::1" if addr.kind == "ip6" else "127.0.0.1", addr.port, None)
             )
     outside = [addr for addr in dict.fromkeys(found) if not addr.is_loopback]
     return tuple(outside or dict.fromkeys(found))
+
+
+def told(own: Sequence[TcpAddress], outside: Sequence[TcpAddress]) -> tuple[TcpAddress, ...]:
+    """What peers are told: where those elsewhere have got in comes first, for records have room for
+    three; then what the interfaces say."""
+    return tuple(dict.fromkeys((*outside, *own)))
+
+
+def inside_host(listening: list[TcpAddress]) -> str:
+    """Our likeliest IPv4 address, if all are private: what a router could forward a port to."""
+    own = [addr for addr in reachable(listening) if addr.kind == "ip4"]
+    if not all(is_private(addr.packed) for addr in own):
+        return ""
+    return next((addr.host for addr in own), "")
+
+
+def all_ips() -> frozenset[str]:
+    """Every address of this machine, loopback too."""
+    entries = (entry.ip for adapter in ifaddr.get_adapters() for entry in adapter.ips)
+    return frozenset(ip if isinstance(ip, str) else ip[0] for ip in entries)
+
+
+def stand() -> tuple[frozenset[str], str | None, str | None]:
+    """What tells one network from another: our addresses but those of virtual bridges, and those
+    from which the default routes leave. Containers that come and go change nothing of it."""
+    found = (
+        entry.ip if isinstance(entry.ip, str) else entry.ip[0]
+        for adapter in ifaddr.get_adapters()
+        if not adapter.nice_name.startswith(_VIRTUAL)
+        for entry in adapter.ips
+    )
+    return frozenset(found), _routed_ip(4), _routed_ip(6)
 
 
 def interface_ips() -> list[str]:

@@ -17,7 +17,9 @@ import trio
 from libp2p.host.exceptions import StreamFailure
 from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify.identify import parse_identify_response
+from multiaddr import Multiaddr
 
+from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.lane import StreamEnded, read_some
 
 log = logging.getLogger("swarmllm.net")
@@ -44,6 +46,27 @@ def readable(agent: str) -> str:
 
 async def ask_agent(host: Any, conn: Any) -> str:
     """What the peer calls itself in identify; empty if it does not say within `ASK_WITHIN_S`."""
+    answer = await _identified(host, conn)
+    return "" if answer is None else readable(answer.agent_version)
+
+
+async def observed_by(host: Any, conn: Any) -> str:
+    """The IP address from which the peer sees our connection come, as it says in identify; empty if
+    it says none."""
+    answer = await _identified(host, conn)
+    if answer is None or not answer.observed_addr:
+        return ""
+    try:
+        addr = parse_addr(str(Multiaddr(answer.observed_addr)))
+    # The guard's purpose: a stranger's bytes in the library's parser.
+    except Exception as error:  # noqa: BLE001
+        log.debug("no observed address: %r", error)
+        return ""
+    return addr.host if addr.packed else ""
+
+
+async def _identified(host: Any, conn: Any) -> Any:
+    """Its whole answer; None if there is none that can be read."""
     answer = b""
     with trio.move_on_after(ASK_WITHIN_S):
         try:
@@ -55,8 +78,8 @@ async def ask_agent(host: Any, conn: Any) -> str:
         except StreamFailure as error:
             log.debug("%s", error)
     try:
-        return readable(parse_identify_response(answer).agent_version)
+        return parse_identify_response(answer)
     # The guard's purpose: a stranger's bytes in the library's parser.
     except Exception as error:  # noqa: BLE001
-        log.debug("no agent name: %r", error)
-        return ""
+        log.debug("identify: %r", error)
+        return None

@@ -144,7 +144,7 @@ class Dialer:
         with trio.move_on_after(within_s):
             async with self._slots[whom]:
                 unknown: dict[str, str] = {}
-                targets = await by_number(targets, unknown)
+                targets = await by_number(targets, unknown, peer)
                 if not targets and not circuits:
                     raise Unreachable(
                         "; ".join(f"{addr}: {text}" for addr, text in unknown.items())
@@ -179,7 +179,8 @@ class Dialer:
             except RemoteError as error:
                 log.debug("address of %s left out: %s", peer, error)
                 continue
-            if addr.peer not in (None, peer) or not addr.port or addr.is_wildcard:
+            is_nowhere = addr.is_wildcard or not (addr.port or addr.kind == "dnsaddr")
+            if addr.peer not in (None, peer) or is_nowhere:
                 continue
             if not self._is_owners(peer, addr):
                 refused = (
@@ -323,6 +324,7 @@ class Bootstrap:
         self._dialer, self._links, self._timing, self._found = dialer, links, options.timing, found
         # Jitter only: so that a restarted bootstrap peer is not dialled by everybody at once.
         self._rng = random.Random()
+        self._hurry = trio.Event()
         self._attempts = 0
         self._error = ""
 
@@ -332,6 +334,10 @@ class Bootstrap:
         return BootstrapStatus(
             self._addr, self._peer, connected, self._attempts, "" if connected else self._error
         )
+
+    def hurry(self) -> None:
+        """Try again now: the network is another."""
+        self._hurry.set()
 
     async def run(self) -> None:
         self._found(self._peer, (self._addr,))
@@ -347,7 +353,9 @@ class Bootstrap:
             while self._links.of(self._peer) is not None:
                 await self._links.wait_change()
             held_s = trio.current_time() - since
-            await trio.sleep(backoff.pause_s(held_s) * self._rng.uniform(0.5, 1.0))
+            with trio.move_on_after(backoff.pause_s(held_s) * self._rng.uniform(0.5, 1.0)):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
 
 
 def _root(error: BaseException) -> str:

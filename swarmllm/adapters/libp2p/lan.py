@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, Final
 
 import trio
-from zeroconf import ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
+from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
 
-from swarmllm.adapters.libp2p.addresses import TcpAddress, parse_addr
+from swarmllm.adapters.libp2p.addresses import TcpAddress, all_ips, parse_addr
 from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.wire.identity import public_key_of
@@ -59,16 +59,18 @@ class Lan:
     async def run(self, addrs: tuple[TcpAddress, ...]) -> None:
         """With `addrs` as what we announce: no multicast leaves on an interface that has none of
         them."""
-        hosts = [addr.host for addr in addrs if addr.kind == "ip4"]
+        hosts, version = _interfaces(addrs)
         if not hosts:
-            self.error = "no IPv4 address to announce"
+            self.error = "no address of this machine to announce"
             return
         self._token = trio.lowlevel.current_trio_token()
         zeroconf: Zeroconf | None = None
         info: ServiceInfo | None = None
         browser: ServiceBrowser | None = None
         try:
-            zeroconf = found = await trio.to_thread.run_sync(lambda: Zeroconf(interfaces=hosts))
+            zeroconf = found = await trio.to_thread.run_sync(
+                partial(Zeroconf, interfaces=hosts, ip_version=version)
+            )
             info = service = self._service(addrs)
             await trio.to_thread.run_sync(lambda: found.register_service(service))
             browser = await trio.to_thread.run_sync(
@@ -191,6 +193,17 @@ class Lan:
         found = read_service(properties, self._tag)
         if found is not None and found[0] != self._us:
             self._found(*found)
+
+
+def _interfaces(addrs: tuple[TcpAddress, ...]) -> tuple[list[str], IPVersion]:
+    """The addresses of this machine among them, and the families that they are of. An outside
+    address of a router is told to the LAN, and is no interface."""
+    own = all_ips()
+    hosts = [addr.host for addr in addrs if addr.kind in ("ip4", "ip6") and addr.host in own]
+    kinds = {addr.kind for addr in addrs if addr.host in hosts}
+    if kinds == {"ip6"}:
+        return hosts, IPVersion.V6Only
+    return hosts, IPVersion.All if "ip6" in kinds else IPVersion.V4Only
 
 
 def read_service(properties: dict[bytes, Any], tag: str) -> tuple[PeerId, tuple[str, ...]] | None:

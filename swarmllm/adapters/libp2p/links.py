@@ -381,6 +381,11 @@ class Links:
         self._changed = trio.Event()
 
 
+def open_links(links: Links) -> list[Link]:
+    """Those that are not over, ready or not."""
+    return [link for link in links._by_conn.values() if not link.is_over]
+
+
 def _kind(link: Link) -> str:
     return "guest" if link.is_guest else "dialled" if link.we_dialled else "accepted"
 

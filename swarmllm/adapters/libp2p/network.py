@@ -20,13 +20,16 @@ from swarmllm.adapters.libp2p.address_book import PEER_BYTES, bounded
 from swarmllm.adapters.libp2p.addresses import (
     CircuitAddress,
     TcpAddress,
-    bind,
+    bind_all,
     bootstrap_of,
     bound_addr,
+    inside_host,
     own_addr,
     reachable,
+    told,
     vantage,
 )
+from swarmllm.adapters.libp2p.autonat import AUTONAT, DialBackService
 from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable
 from swarmllm.adapters.libp2p.directory import Directory
@@ -38,11 +41,14 @@ from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.punch import Punch
+from swarmllm.adapters.libp2p.reaching import Reaching
 from swarmllm.adapters.libp2p.relay_client import RelayClient
 from swarmllm.adapters.libp2p.relay_messages import HOP_PROTOCOL
 from swarmllm.adapters.libp2p.relay_server import RelayServer
+from swarmllm.adapters.libp2p.roaming import Bell, roam
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.adapters.port_mapping import PortMapper
 from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput
 from swarmllm.core.peers.dial_rule import Vantage
 from swarmllm.errors import LocalError, RemoteError
@@ -51,10 +57,6 @@ from swarmllm.messages.goodbye import OTHER
 from swarmllm.runtime.ports import Traffic
 
 log = logging.getLogger("swarmllm.net")
-
-# A laptop that moves to another network is found again after this, and on the next dial at the
-# latest.
-INTERFACES_EVERY_S: Final = 30.0
 
 # Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new
 # network.
@@ -114,6 +116,9 @@ class Libp2pNetwork:
         self._lan = (
             Lan(self._peer, options.swarm, partial(self._found, "lan")) if options.lan else None
         )
+        self._looking = Bell()
+        self.reach = _reaching(self)
+        self._mapper = _mapper(options, self.reach, self._listening)
         self._bootstrap = [
             Bootstrap(text, self._dialer, self._links, options, partial(self._found, "bootstrap"))
             for text in options.bootstrap
@@ -229,6 +234,7 @@ class Libp2pNetwork:
 
     def _on_ready(self, link: Link) -> None:
         self.punch.ready(link)
+        self.reach.met()
         identity = libp2p_id(link.peer)
         if self._gossip is not None:
             self._gossip.add(identity)
@@ -251,6 +257,13 @@ class Libp2pNetwork:
     async def _start(self, sockets: list[socket.socket]) -> None:
         """Services first, then the door, then whatever looks for others."""
         start = self._nursery.start_soon
+
+        def hurry() -> None:
+            """Whoever is wanted is dialled now, whatever it has to wait for."""
+            for one in self._bootstrap:
+                one.hurry()
+            self._tell_addrs()
+
         gossip = self._gossip
         services = [
             self._switch,
@@ -270,20 +283,37 @@ class Libp2pNetwork:
         self.relays.need(self._options.behind_nat)
         start(self.relays.run)
         start(self._announce)
+        start(self.reach.run)
+        if self._mapper is not None:
+            start(self._mapper.run)
+        start(
+            *(roam, self._links, self._options.timing.probe_within_s),
+            *(self._looking.ring, hurry),
+        )
         for one in self._bootstrap:
             start(one.run)
 
     async def _announce(self) -> None:
         """Tell the LAN where we are, and again whenever the interfaces change."""
-        fixed = bool(self._override) or not any(addr.is_wildcard for addr in self._listening)
+        inside = reachable(self._listening)
         while True:
             async with trio.open_nursery() as nursery:
                 if self._lan is not None:
                     nursery.start_soon(self._lan.run, self._announced)
                 now = self._announced
                 while now == self._announced:
-                    await trio.sleep(INTERFACES_EVERY_S)
-                    now = self._announced if fixed else reachable(self._listening)
+                    await self._looking.wait()
+                    self._stood_at = -math.inf
+                    own = reachable(self._listening)
+                    if own != inside:
+                        inside = own
+                        self.reach.moved()
+                        if self._mapper is not None:
+                            self._mapper.hurry()
+                    reach = self.reach.now
+                    if reach.is_settled:  # A move does not take places at relays away.
+                        self.relays.need(self._options.behind_nat or reach.needs_relay)
+                    now = self._override or told(own, self.reach.outside)
                 nursery.cancel_scope.cancel()
             self._announced = now
             self._tell_addrs()
@@ -292,6 +322,8 @@ class Libp2pNetwork:
         """Goodbyes, then the sockets: nothing that a peer does or leaves undone can make this
         last."""
         with trio.CancelScope(shield=True):
+            if self._mapper is not None:
+                self._mapper.withdraw()
             await self._links.close()
             self._switch.abort_all()
             if self._gossip is not None:
@@ -337,8 +369,8 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
     sockets: list[socket.socket] = []
     failed: Exception | None = None
     try:
-        for addr in [own_addr(text, "listen") for text in options.listen]:
-            sockets.append(bind(addr, options.port_auto))
+        listen = [own_addr(text, "listen") for text in options.listen]
+        sockets = bind_all(listen, options.port_auto)
         async with trio.open_nursery() as nursery:
             network = Libp2pNetwork(options, nursery, sockets)
             try:
@@ -370,3 +402,21 @@ def _relay(
 def _without_peer(text: str) -> TcpAddress:
     addr = own_addr(text, "announce")
     return TcpAddress(addr.kind, addr.host, addr.port, None)
+
+
+def _reaching(network: Libp2pNetwork) -> Reaching:
+    """How a node is reached: asks peers to dial it back, and answers those that ask it."""
+    host, switch, listening = network._host, network._switch, network._listening
+    reach = Reaching(host, network._links, partial(reachable, listening), network._looking.ring)
+    reach.relays = lambda: len(network.relays.addrs)
+    switch.on_accepted = reach.came
+    host.set_stream_handler(AUTONAT, DialBackService(switch, network._stand).answer)
+    return reach
+
+
+def _mapper(
+    options: NetworkOptions, reach: Reaching, listening: list[TcpAddress]
+) -> PortMapper | None:
+    if not options.port_mapping:
+        return None
+    return PortMapper(reach.port, partial(inside_host, listening), reach.mapped)

@@ -110,8 +110,9 @@ class NetworkOptions:
     or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are dialled for ever. `swarm` names
     DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols
     beside the expert protocol that this node speaks, the kill switch's first; without any it has no
-    part in gossip. With `relay` it lends circuits to peers that nobody can dial; with `behind_nat`
-    it is such a peer itself from the start.
+    part in gossip. With `port_mapping` the router is asked to forward the port. With `relay` it
+    lends circuits to peers that nobody can dial; with `behind_nat` it is such a peer itself from
+    the start.
     """
 
     seed: bytes = field(repr=False)
@@ -123,6 +124,7 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
+    port_mapping: bool = False
     relay: bool = False
     behind_nat: bool = False
     relay_limits: RelayLimits = field(default_factory=RelayLimits)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import libp2p
 from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import MessageTooLarge
+from libp2p.io.trio import TrioTCPStream
 from libp2p.kad_dht import kad_dht, peer_routing, provider_store, value_store
 from libp2p.network import swarm
 from libp2p.network.connection import swarm_connection
@@ -42,7 +43,22 @@ def apply() -> None:
     for module in (kad_dht, peer_routing, provider_store, value_store):
         module.MAX_DHT_MESSAGE_SIZE = DHT_MESSAGE_MAX
     value_store.MAX_VALUE_STORE_SIZE = DHT_VALUES_MAX
+    # Fault 10: a peer over IPv6 has no address, and so no connection to it is ever let in.
+    TrioTCPStream.get_remote_address = _remote_address
     _silence()
+
+
+def _remote_address(stream: Any) -> tuple[str, int] | None:
+    """Host and port at the other end, also once it is gone; of IPv6 the system tells two numbers
+    more."""
+    if stream._cached_remote_address is None:
+        try:
+            host, port = stream.stream.socket.getpeername()[:2]
+        except OSError:
+            return None
+        stream._cached_remote_address = str(host).split("%", maxsplit=1)[0], int(port)
+    found: tuple[str, int] = stream._cached_remote_address
+    return found
 
 
 async def _read_protocol_name(reader: Any) -> bytes:

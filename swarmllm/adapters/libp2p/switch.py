@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -116,6 +117,8 @@ class Switch(Swarm):  # type: ignore[misc]
         # By host, with whom a hole is being punched: a connection from there is one that we open,
         # too, so that we begin the handshake (`punch`). Bounded by whoever punches.
         self.expected: dict[str, Any] = {}
+        self.on_accepted: Callable[[str], None] = lambda _: None
+        """Hears of every socket that is accepted, from which host."""
         self._dial_slots = trio.CapacityLimiter(limits.dial_sockets_max)
 
     async def serve(self, sockets: list[socket.socket]) -> None:
@@ -164,6 +167,7 @@ class Switch(Swarm):  # type: ignore[misc]
         except OSError:
             stream.socket.close()  # Gone before we looked.
             return
+        self.on_accepted(host)
         entrant = self.admission.enter(host)
         if entrant is None:
             log.info("refused a connection from %s: too many from there", host)

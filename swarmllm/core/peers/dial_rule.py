@@ -81,6 +81,11 @@ def is_within(packed: bytes, found: _Network) -> bool:
     )
 
 
+def is_private(packed: bytes) -> bool:
+    """Of a network behind a NAT, or one without internet."""
+    return any(is_within(packed, one) for one in _PRIVATE)
+
+
 def refusal(packed: bytes, port: int, vantage: Vantage) -> str:
     """Why a stranger's address, 4 or 16 bytes and a port, is not dialled; empty if it may be."""
     if port < PORT_MIN:
@@ -100,7 +105,7 @@ def _host_refusal(packed: bytes, vantage: Vantage) -> str:
         return "" if vantage.is_loopback else "a loopback address"
     if any(is_within(packed, one) for one in _METADATA):
         return "a cloud's metadata service"
-    if any(is_within(packed, one) for one in _PRIVATE):
+    if is_private(packed):
         on_ours = any(bits and is_within(packed, (base, bits)) for base, bits in vantage.networks)
         return "" if on_ours else "a private address on a network that this machine is not on"
     if any(is_within(packed, one) for one in _SPECIAL) or (

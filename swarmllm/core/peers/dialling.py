@@ -28,7 +28,14 @@ import msgpack
 
 from swarmllm.core.effects import Dial
 from swarmllm.core.facts import ExpertHeard, Fact, PeerGone, RecordsHeard
-from swarmllm.core.inputs import AddressesFound, DialFailed, Input, PeerConnected, PeerLost
+from swarmllm.core.inputs import (
+    AddressesChanged,
+    AddressesFound,
+    DialFailed,
+    Input,
+    PeerConnected,
+    PeerLost,
+)
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.relayed import whole
 from swarmllm.messages import PeerId
@@ -64,7 +71,10 @@ class Known:
 
 
 class Dialling(Part):
-    inputs = (PeerConnected, PeerLost, AddressesFound, DialFailed, RecordsHeard, ExpertHeard)
+    inputs = (
+        *(PeerConnected, PeerLost, AddressesFound, DialFailed, AddressesChanged),
+        *(RecordsHeard, ExpertHeard),
+    )
 
     def __init__(self, own: PeerId, rng: random.Random) -> None:
         self._own = own
@@ -100,6 +110,8 @@ class Dialling(Part):
                     self._dial_soon(peer, now)
             case DialFailed(peer=peer):
                 self.dial_failed(peer, now)
+            case AddressesChanged():
+                self.moved(now)
             case _:
                 pass
         return ()
@@ -147,6 +159,14 @@ class Dialling(Part):
         known.failures = 0
         known.next_dial_at = now + BACKOFF_BASE_S * self._rng.random()
         self._line_up(peer, known)
+
+    def moved(self, now: float) -> None:
+        """This node is on another network, or was away: what failed before may work now. Those that
+        failed often wait as before; those that failed least are dialled first."""
+        for peer, known in self._known.items():
+            if known.failures <= PROVEN_FAILURES_MAX and known.next_dial_at > now:
+                known.next_dial_at = now
+                self._line_up(peer, known)
 
     def peer_connected(self, peer: PeerId) -> None:
         self.connected.add(peer)
@@ -252,7 +272,7 @@ class Dialling(Part):
             known = self._known[peer]
             return (
                 rank.get(peer, KNOWN_MAX),
-                not self._is_anchor(known),
+                not _is_anchor(known),
                 peer not in self.connected,
                 -known.heard_at,
                 peer,
@@ -274,11 +294,11 @@ class Dialling(Part):
         """Who leaves the book first is greatest by this: a flood of made-up peers does not drive
         out those that were there."""
         known = self._known[peer]
-        return not self._is_anchor(known), known.failures, -known.heard_at, peer
+        return not _is_anchor(known), known.failures, -known.heard_at, peer
 
-    @staticmethod
-    def _is_anchor(known: Known) -> bool:
-        return known.proven and known.failures <= PROVEN_FAILURES_MAX
+
+def _is_anchor(known: Known) -> bool:
+    return known.proven and known.failures <= PROVEN_FAILURES_MAX
 
 
 def load_saved(data: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:

@@ -80,6 +80,11 @@ class Reachability:
             return True
         return self.ip4 is Reach.NAT
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known if a relay is needed."""
+        return not self.has_ip4 or self.ip4 is not Reach.UNKNOWN
+
     def sentence(self, now: float) -> str:
         """For a person, in one line: how this node is reached, and what would improve it."""
         match self.kind:
@@ -108,7 +113,7 @@ class Reachability:
 
     def _unknown(self) -> str:
         if not self.tried:
-            return "no peer has tried yet" if self.peers else "no peer is connected yet"
+            return "no peer elsewhere has tried yet" if self.peers else "no peer is connected yet"
         if self.proofs:
             return "one peer elsewhere reached it; another has to confirm that"
         return "one peer elsewhere did not reach it; another has to confirm that"

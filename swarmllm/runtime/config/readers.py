@@ -234,6 +234,11 @@ def _addr(value: object, needs_peer: bool) -> str:
             raise Unfit(value, expected) from error
         return value
     parts = value.split("/")
+    if needs_peer and parts[:2] == ["", "dnsaddr"] and len(parts) == 5 and parts[3] == "p2p":
+        # At this name DNS has the whole addresses, ports too.
+        if not _is_host("dns", parts[2]):
+            raise Unfit(value, expected)
+        return _of_peer(value, parts[4])
     ok = (
         len(parts) in ((7,) if needs_peer else (5, 7))
         and parts[0] == ""
@@ -247,11 +252,14 @@ def _addr(value: object, needs_peer: bool) -> str:
         or not 1 <= int(parts[4]) <= 65_535
     ):
         raise Unfit(value, expected)
-    if len(parts) == 7:
-        try:
-            public_key_of(PeerId(parts[6]))
-        except RemoteError as error:
-            raise Unfit(parts[6], "the id of a peer (12D3Koo...)") from error
+    return _of_peer(value, parts[6]) if len(parts) == 7 else value
+
+
+def _of_peer(value: str, peer: str) -> str:
+    try:
+        public_key_of(PeerId(peer))
+    except RemoteError as error:
+        raise Unfit(peer, "the id of a peer (12D3Koo...)") from error
     return value
 
 

@@ -140,7 +140,7 @@ class Config:
         str,
         Setting(
             read_host,
-            "The address to listen on; 0.0.0.0 is every interface.",
+            "The address to listen on; 0.0.0.0 is every interface, over IPv4 and IPv6.",
             flag="--listen",
             metavar="HOST",
         ),
@@ -178,6 +178,15 @@ class Config:
             help="Neither look for peers on the local network nor be found there.",
         ),
     ] = True
+    port_mapping: Annotated[
+        str,
+        Setting(
+            one_of("auto", "off"),
+            "Whether the router is asked to forward the port (PCP, NAT-PMP, UPnP), where this node"
+            " has private addresses only.",
+            metavar="auto|off",
+        ),
+    ] = "auto"
     relay: Annotated[
         bool,
         Setting(

@@ -29,6 +29,7 @@ from swarmllm.core.events import (
 from swarmllm.core.governance.view import GovernanceView
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.membership.part import MembersView
+from swarmllm.core.peers.reachability import Reachability
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.settings.holder import SettingView
 from swarmllm.core.thinking import Thinking
@@ -319,6 +320,7 @@ def status_record(status: Status) -> Record:
         has_chat_template=status.has_chat_template,
         load=None if view.load is None else _load(view.load),
         addrs=list(view.addrs),
+        reach=None if status.reach is None else _reach(status.reach, status.reach_says),
         peers=list(view.peers),
         halted=list(view.halted),
         paused=view.paused,
@@ -338,6 +340,23 @@ def status_record(status: Status) -> Record:
             (_default(one) for one in view.parts if isinstance(one, GovernanceView)), None
         ),
     )
+
+
+def _reach(reach: Reachability, says: str) -> Record:
+    """`kind` is public, mapped, nat or unknown; `addrs` are outside addresses at which peers
+    elsewhere got in, and of `tried` blocks of addresses `proofs` did."""
+    return {
+        "kind": reach.kind.value,
+        "says": says,
+        "addrs": list(reach.addrs),
+        "ip4": reach.ip4.value,
+        "ip6": reach.ip6.value,
+        "mapped_by": "" if reach.mapping is None else reach.mapping.by,
+        "relays": reach.relays,
+        "needs_relay": reach.needs_relay,
+        "tried": reach.tried,
+        "proofs": reach.proofs,
+    }
 
 
 def _ledger(view: LedgerView) -> Record:

@@ -22,6 +22,7 @@ from swarmllm.core.inputs import ContradictionProved, OwnerStops, ReceiptOffered
 from swarmllm.core.metrics.observer import Observer, Sample
 from swarmllm.core.metrics.state import Counted, state_samples
 from swarmllm.core.node import Node
+from swarmllm.core.peers.reachability import Reachability
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.values import ALL, Only
@@ -54,6 +55,9 @@ class Status:
     relay: dict[str, int]
     punching: dict[str, int]
     has_chat_template: bool | None = None
+    reach: Reachability | None = None
+    """How this node is reached, `reach_says` in one sentence."""
+    reach_says: str = ""
 
 
 class LocalNode:
@@ -70,6 +74,7 @@ class LocalNode:
         defaults: TextRequest = DEFAULTS,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         traffic: Callable[[], Traffic] = Traffic,
+        reach: Callable[[], Reachability | None] = lambda: None,
         observer: Observer | None = None,
         grammars: Grammars | None = None,
         clock: Clock = trio.current_time,
@@ -87,6 +92,7 @@ class LocalNode:
         self._advice = advice
         self._troubles = troubles
         self._traffic = traffic
+        self._reach = reach
         self._observer = observer or Observer()
         self._grammars = grammars
         self._clock = clock
@@ -198,6 +204,7 @@ class LocalNode:
 
     def status(self) -> Status:
         driver, view, traffic = self._driver, self.view(), self._traffic()
+        reach = self._reach()
         return Status(
             view=view,
             swarm=self._swarm,
@@ -210,6 +217,8 @@ class LocalNode:
             has_chat_template=None
             if view.card is None
             else bool(self._text.vocabulary.chat_template),
+            reach=reach,
+            reach_says="" if reach is None else reach.sentence(self._clock()),
         )
 
     def experts(self) -> tuple[ExpertView, ...]:

@@ -15,10 +15,18 @@ from hypothesis import strategies as st
 
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import addresses, open_network
-from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, parse_addr, reachable
+from swarmllm.adapters.libp2p.addresses import (
+    TcpAddress,
+    bind,
+    bind_all,
+    bound_addr,
+    parse_addr,
+    reachable,
+)
 from swarmllm.adapters.libp2p.lan import read_service
 from swarmllm.errors import LocalError, RemoteError
-from tests.adapters.libp2p.support import options
+from tests.adapters.libp2p.support import members, options
+from tests.contracts.network_contract import connect
 
 PEER = "12D3KooWQXkUpqZ7eNsyWgkYFdhRPY8AQQYFB61PMM7A3c34iEwL"
 
@@ -207,3 +215,46 @@ def test_what_the_body_raises_leaves_the_network_as_it_is() -> None:
 
     with pytest.raises(LocalError, match="mine"):
         trio.run(main)
+
+
+def test_every_interface_is_that_of_both_families_on_one_port() -> None:
+    every = [parse_addr("/ip4/0.0.0.0/tcp/0"), parse_addr("/ip6/::/tcp/0")]
+    sockets = bind_all(every, port_auto=False)
+    try:
+        port = bound_addr(sockets[0]).port
+        assert [str(bound_addr(sock)) for sock in sockets] == [
+            f"/ip4/0.0.0.0/tcp/{port}",
+            f"/ip6/::/tcp/{port}",
+        ]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_peers_meet_over_ipv6() -> None:
+    async def main() -> None:
+        async with members(2, listen=("/ip6/::1/tcp/0",)) as (node, other):
+            assert node.network.addrs[0].startswith("/ip6/::1/tcp/")
+            await connect(other, node)
+
+    trio.run(main)
+
+
+def test_where_ipv6_cannot_be_had_ipv4_alone_is_listened_on() -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("::", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        every = [parse_addr(f"/ip4/0.0.0.0/tcp/{port}"), parse_addr(f"/ip6/::/tcp/{port}")]
+        sockets = bind_all(every, port_auto=False)
+        for sock in sockets:
+            sock.close()
+        assert len(sockets) == 1
+
+
+def test_a_port_that_is_taken_leaves_no_socket_of_the_others_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = parse_addr(f"/ip4/127.0.0.1/tcp/{taken.getsockname()[1]}")
+        with pytest.raises(LocalError, match="taken"):
+            bind_all([parse_addr("/ip4/127.0.0.1/tcp/0"), at], port_auto=False)

@@ -68,6 +68,7 @@ def status(**more: object) -> Record:
         "has_chat_template": True,
         "load": {"queue_depth": 0, "sessions_free": 3, "sessions_max": 4, "tokens_per_s": 40.0},
         "addrs": ["/ip4/192.0.2.1/tcp/7339/p2p/12D3KooWself"],
+        "reach": {"kind": "nat", "says": "behind a NAT; forward TCP port 7339"},
         "peers": ["12D3KooWone", "12D3KooWtwo"],
         "halted": ["a reason"],
         "experts": [expert("12D3KooWself", local=True), expert("12D3KooWone")],

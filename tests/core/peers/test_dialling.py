@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.effects import Dial
 from swarmllm.core.facts import Heard, RecordsHeard
-from swarmllm.core.inputs import AddressesFound, DialFailed
+from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed
 from swarmllm.core.peers import dialling as module
 from swarmllm.core.peers.dialling import (
     AWAY_S,
@@ -319,3 +319,21 @@ def test_addresses_that_change_for_ever_do_not_fill_the_memory() -> None:
 @given(st.binary(max_size=200))
 def test_damaged_saved_peers_are_no_peers(data: bytes) -> None:
     assert isinstance(load_saved(data), list)
+
+
+def test_after_a_move_those_that_waited_are_dialled_at_once_and_those_that_always_fail_wait() -> (
+    None
+):
+    book = peering()
+    book.found(PeerId("often"), ("/ip4/11.1.0.2/tcp/7339",), 0.0)
+    now = 0.0
+    for _ in range(PROVEN_FAILURES_MAX + 1):
+        now = book.next_deadline()
+        assert [one.peer for one in book.due(now)] == ["often"]
+        book.handle(DialFailed(PeerId("often"), "no route"), now)
+    book.found(PeerId("once"), ("/ip4/11.2.0.2/tcp/7339",), now)
+    assert [one.peer for one in book.due(now)] == ["once"]
+    book.handle(DialFailed(PeerId("once"), "no route"), now)
+    assert book.due(now) == []
+    book.handle(AddressesChanged(("/ip4/192.168.7.2/tcp/7339",)), now)
+    assert [one.peer for one in book.due(now)] == ["once"]

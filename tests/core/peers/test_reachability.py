@@ -109,7 +109,9 @@ def test_votes_grow_old_and_a_move_forgets_them() -> None:
     vote(verdicts, 1, "in", VOTE_S)
     vote(verdicts, 2, "in", VOTE_S)
     assert verdicts.now(VOTE_S).kind is Reach.PUBLIC
+    assert verdicts.now(VOTE_S).is_settled
     verdicts.moved(VOTE_S)
+    assert not verdicts.now(VOTE_S).is_settled
     assert verdicts.now(VOTE_S) == Reachability(port=7339)
 
 
@@ -164,7 +166,7 @@ def test_a_node_behind_a_nat_says_through_how_many_relays_it_is_reached() -> Non
 
 
 @pytest.mark.parametrize(
-    ("peers", "said"), [(0, "no peer is connected yet"), (3, "no peer has tried yet")]
+    ("peers", "said"), [(0, "no peer is connected yet"), (3, "no peer elsewhere has tried yet")]
 )
 def test_what_is_not_known_says_why(peers: int, said: str) -> None:
     verdicts = node()

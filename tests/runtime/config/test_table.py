@@ -53,6 +53,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "extra": (2, 2),
     "quality": (0.5, 0.5),
     "speculation": ("lookup", "lookup"),
+    "port_mapping": ("off", "off"),
     "pins": (["router.hedging_extra=2"], ("router.hedging_extra=2",)),
 }
 
