@@ -94,14 +94,19 @@ async def yielding(runs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="swarmllm-yield-") as folder:
         async with open_fleet(Path(folder)) as fleet:
             lender = await fleet.start("lender", (*common, *model, "--yield-to-owner"))
-            address = (await lender.wait_for("listening", START_S))["addrs"][0]
-            peer = ("--peer", address)
-            await fleet.start("other", (*common, *model, *peer), BEHIND)
-            asker = await fleet.start("asker", (*common, "--model", "none", *peer), BEHIND)
+            first = await _peer_option(lender)
+            asker = await fleet.start("asker", (*common, "--model", "none", *first), BEHIND)
+            # Nobody dials a loopback address that another node has told of.
+            both = (*first, *await _peer_option(asker))
+            await fleet.start("other", (*common, *model, *both), BEHIND)
             for node in fleet.nodes:
                 await node.wait_for("ready", START_S)
             pauses, quiets = await _returns(fleet, lender, asker, runs)
     _sum_up("yield_summary", pauses, quiet=quiets)
+
+
+async def _peer_option(node: NodeProcess) -> tuple[str, str]:
+    return "--peer", (await node.wait_for("listening", START_S))["addrs"][0]
 
 
 async def _returns(

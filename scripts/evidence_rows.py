@@ -71,7 +71,7 @@ def tests_pass(output: Output) -> Judged:
 
 
 def tests(*names: str) -> tuple[str, ...]:
-    return ("pytest", "-q", "-rs", "-p", "no:cacheprovider", "-W", "ignore", *names)
+    return ("pytest", "-rs", "-p", "no:cacheprovider", "-W", "ignore", *names)
 
 
 def figures(event: str, look: Callable[[Sequence[Mapping[str, Any]]], tuple[bool, str]]) -> Verdict:
