@@ -13,6 +13,7 @@ from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.part import Told
 from swarmllm.core.trust.case import Finding, Verdict
 from swarmllm.core.trust.comparison import mean
+from swarmllm.core.trust.evidence import is_credible
 from swarmllm.core.trust.history import HISTORY, Audit, History
 from swarmllm.core.trust.keeping import RECORDS, pack
 from swarmllm.core.trust.reputation import Account, Key, Reputation
@@ -24,6 +25,7 @@ from swarmllm.messages import ExpertExcluded, PeerId
 from swarmllm.wire.codec import encode
 
 SAVE_EVERY_S: Final = 60.0
+VOUCH_MIN: Final = 4.0  # Hidden tokens, after which one that makes its lists up has a bad record.
 ACCOUNTS: Final = "trust"  # The key in the store.
 
 
@@ -133,7 +135,15 @@ class Findings:
         after = before.after(finding.found)
         left = after if self._own in finding.by else min(before, after, key=_nats)
         self._reputation.agreed(peer, digest, left, now_s, is_written=is_written)
-        self._tracked(peer, digest, is_passed=True)
+        if any(self._can_vouch(by, digest) for by in finding.by):
+            self._tracked(peer, digest, is_passed=True)
+
+    def _can_vouch(self, by: PeerId, digest: bytes) -> bool:
+        """Whether its word makes another one of its model known: identities that share an invented
+        model would vouch for each other. Our own file can, and who was tried with hidden tokens
+        itself, and does as it says."""
+        record = self._track_records.of(by, digest)
+        return by == self._own or (record.hidden >= VOUCH_MIN and is_credible(record))
 
     def _differed(self, digest: bytes, finding: Finding, now_s: float) -> Told:
         peer = finding.against

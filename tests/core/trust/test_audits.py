@@ -34,7 +34,7 @@ from swarmllm.core.trust.keeping import RECORDS
 from swarmllm.core.trust.purse import FIRST
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.sessions import SIGN_S
-from swarmllm.core.trust.track_record import NOTHING, TrackRecords
+from swarmllm.core.trust.track_record import NOTHING, TrackRecord, TrackRecords
 from swarmllm.core.trust.transcript import Chain, Replay, Said, begin
 from swarmllm.core.trust.waiting import WAIT_S
 from swarmllm.core.values import GenerateRequest
@@ -215,6 +215,25 @@ def test_who_alone_has_its_model_is_asked_again_and_excluded_if_it_says_somethin
     assert bench.verdicts == [Verdict.DIFFERED]
     assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
     assert "asked again" in bench.part.standing(EXPERT, DIGEST, bench.now).why
+
+
+@pytest.mark.parametrize(
+    ("record", "counts"),
+    [
+        (TrackRecord(), 0),  # Nothing is known of it, ...
+        (TrackRecord(hidden=8, merit=-7.0, overclaim=7.0), 0),  # ... it makes up what it says, ...
+        (TrackRecord(hidden=8, merit=0.5), 1),
+    ],
+)
+def test_only_who_was_tried_itself_makes_another_known(record: TrackRecord, counts: int) -> None:
+    """Identities that share an invented model agree with each other whatever they say."""
+    bench = Bench(holders=dict.fromkeys((EXPERT, SECOND), SIGNS))
+    bench.records.put(SECOND, DIGEST, record)
+    bench.answers()
+    by, score = bench.asked(bench.signs())
+    bench.looks(by, score)
+    assert (by, bench.verdicts) == (SECOND, [Verdict.AGREED])
+    assert bench.records.of(EXPERT, DIGEST).results == counts
 
 
 def test_to_say_the_same_again_is_no_valid_audit_and_makes_the_next_one_less_likely() -> None:
