@@ -214,6 +214,7 @@ export class Link {
 
   #over (why) {
     clearInterval(this.pinging)
+    this.client.links.delete(this.connection.id)
     this.ended = why
     for (const resolve of this.waiting.values()) resolve({ type: 'Lost', why })
     this.waiting.clear()
