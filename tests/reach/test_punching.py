@@ -14,7 +14,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING
     ("caller", "hidden", "is_direct"),
     [
         ("home-a", "home-b", True),
-        ("spare", "home-a", True),
         # Its router takes another port for each connection, which nobody can know before.
         ("office", "home-a", False),
     ],

@@ -194,6 +194,8 @@ class RelayClient:
             link, addr, _block(link), now + min(REFRESH_S, left_s / 2), now + left_s
         )
         self._again_at.pop(relay, None)
+        # Whoever dialled, we want this connection now: it gives way to nobody.
+        self._switch.admission.keep(link.conn.muxed_conn)
         if before is None or before.addr != addr:
             log.info("reachable through the relay %s at %s", relay, addr)
             self._changed()

@@ -147,6 +147,19 @@ def test_a_relay_that_dies_is_replaced_and_its_address_taken_back() -> None:
     trio.run(main)
 
 
+def test_a_relay_that_dialled_us_is_announced_where_it_listens_and_its_connection_kept() -> None:
+    async def main() -> None:
+        async with member(relay=True) as relay, member(behind_nat=True) as hidden:
+            async with listening([relay, hidden]):
+                relay.network.dial(hidden.peer, hidden.network.addrs)
+                told = await hidden.hears(AddressesChanged, lambda one: len(one.addrs) == 2)
+                at = relay.network.addrs[0]
+                assert told.addrs[1] == f"{at}/p2p-circuit/p2p/{hidden.peer}"
+                assert network_of(hidden)._switch.admission.ours == 1
+
+    trio.run(main)
+
+
 def test_a_relay_that_has_lost_a_reservation_is_asked_again_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
