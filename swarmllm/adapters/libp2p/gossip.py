@@ -312,6 +312,16 @@ class Gossip:
     def add(self, peer_id: Any) -> None:
         self._pubsub._schedule_peer_stream_retry(peer_id)
 
+    def move(self, peer_id: Any) -> None:
+        """Another connection to this peer takes the place of the one before: from now on we send
+        there. What the peer wants to hear stays known, for it says so once on each stream, and may
+        have done so on the new one already."""
+        if self._pubsub.peers.pop(peer_id, None) is not None and (
+            queue := self._pubsub.peer_queues.pop(peer_id, None)
+        ):
+            queue.close()
+        self.add(peer_id)
+
     def drop(self, peer_id: Any) -> None:
         self._pubsub._handle_dead_peer(peer_id)
 

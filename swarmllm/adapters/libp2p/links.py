@@ -66,7 +66,7 @@ class Links:
         self._commons = Commons(options.limits)
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
-        self.moves = Moves(us, nursery, on_ready, on_lost)
+        self.moves = Moves(us, nursery)
         self._closing = False
         self.kinds: dict[str, int] = {}
         """How many connections there are of each kind."""

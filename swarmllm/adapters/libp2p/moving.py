@@ -32,26 +32,21 @@ def moves_to(old: Link, new: Link) -> bool:
 
 
 class Moves:
-    """The links that are being left, one for each peer. `on_lost` and `on_ready` are for gossip and
-    the DHT, which move at last, as after a loss."""
+    """The links that are being left, one for each peer."""
 
-    def __init__(
-        self,
-        us: PeerId,
-        nursery: trio.Nursery,
-        on_ready: Callable[[Link], None],
-        on_lost: Callable[[Link], None],
-    ) -> None:
+    def __init__(self, us: PeerId, nursery: trio.Nursery) -> None:
         self._us, self._nursery = us, nursery
-        self._on_ready, self._on_lost = on_ready, on_lost
         self._old: dict[PeerId, Link] = {}  # At most one for each link that there is.
         self.moved = 0
         """How many links have given way to direct ones so far."""
+        self.on_moved: Callable[[Link], None] = lambda _: None
+        """For gossip, which sends over the new link from then on."""
 
     def begin(self, old: Link, new: Link) -> None:
         self._old[old.peer] = old
         self.moved += 1
         self._nursery.start_soon(self._leave, old, new)
+        self.on_moved(new)
 
     def take_over(self, link: Link, channel: str) -> None:
         """A stream of this channel comes up on `link`: it takes the place of the one on the link
@@ -98,6 +93,3 @@ class Moves:
         finally:
             if self._old.get(old.peer) is old:
                 del self._old[old.peer]
-            if not new.is_over:
-                self._on_lost(old)
-                self._on_ready(new)

@@ -274,6 +274,7 @@ class Libp2pNetwork:
             await self._nursery.start(Supervisor(service).run)
         start(self._inbox.run)
         if gossip is not None:
+            self._links.moves.on_moved = lambda link: gossip.move(libp2p_id(link.peer))
             start(gossip.run)
             await gossip.join()
         start(self._switch.serve, sockets)

@@ -13,9 +13,10 @@ from swarmllm.adapters.libp2p.punch import DCUTR_PROTOCOL
 from swarmllm.core.inputs import PeerConnected, PeerLost, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import HALT, Busy, Score
+from swarmllm.messages.goodbye import OTHER
 from tests.adapters.libp2p.support import LOOPBACK, until
 from tests.adapters.libp2p.test_relay import behind_relays, network_of
-from tests.contracts.network_contract import Member, about, greet, opening
+from tests.contracts.network_contract import DEADLINE_S, Member, about, greet, opening
 
 ROUNDS = 150
 
@@ -84,7 +85,7 @@ def test_answers_on_their_way_both_ways_lose_nothing_when_the_relay_gives_way() 
 
 def test_the_halt_stream_begins_anew_on_the_direct_connection_and_nobody_hears_of_a_gap() -> None:
     async def main() -> None:
-        async with behind_relays(listen=(LOOPBACK,)) as (caller, hidden, _):
+        async with behind_relays(listen=(LOOPBACK,)) as (caller, hidden, relay):
             for one in (caller, hidden):
                 greet(one)
             await meet_through_relay(caller, hidden)
@@ -96,6 +97,14 @@ def test_the_halt_stream_begins_anew_on_the_direct_connection_and_nobody_hears_o
             for one, other in ((caller, hidden), (hidden, caller)):
                 await left(one)
                 assert nobody_was_lost(one, other)
+            relay.network.hang_up(caller.peer, "so that gossip has one way alone", OTHER)
+            await caller.hears(PeerLost, about(relay.peer))
+            with trio.fail_after(DEADLINE_S):
+                number = 0
+                while not hidden.door.saw("heard", caller.peer):
+                    caller.network.publish(HALT, b"gossip %d" % number)
+                    number += 1
+                    await trio.sleep(0.2)
 
     trio.run(main)
 
