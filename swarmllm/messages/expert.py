@@ -230,7 +230,7 @@ REFUSED_MODEL: Final = 1  # Another model digest is loaded.
 REFUSED_VOCABULARY: Final = 2  # Another vocabulary.
 REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
 REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
-REFUSED_ENGINE: Final = 5  # The engine is down.
+REFUSED_ENGINE: Final = 5  # The engine is down, or its owner has it pause.
 REFUSED_OUTPUT: Final = 6  # What the model makes of this text is no distribution (NaN).
 # The two halt states never agreed on this connection: greet on the halt protocol, then ask
 # again.

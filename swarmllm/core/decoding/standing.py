@@ -38,7 +38,7 @@ FINAL: Final = {
 }
 PASSING: Final = {
     REFUSED_SESSION: "it has dropped the session",
-    REFUSED_ENGINE: "its engine is down",
+    REFUSED_ENGINE: "its engine is down, or paused",
 }
 BROKE: Final = "it broke the protocol"
 BUSY: Final = "it has no room"

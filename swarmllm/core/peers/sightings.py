@@ -24,7 +24,7 @@ from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.roster import Roster
 from swarmllm.messages import PeerId
 
-NO_PLACE = "it offers no place any more: its engine is down, or it was stopped"
+NO_PLACE = "it offers no place any more: its engine is down or paused, or it was stopped"
 
 
 class Sightings(Part):

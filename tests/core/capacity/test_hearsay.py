@@ -142,7 +142,9 @@ def test_an_expert_whose_engine_is_lost_says_so_and_is_found_again_when_it_is_ba
     chain.run(0.2)
     assert chain.knows(B) == [B]
     assert chain.saw(B, ExpertLost) == [
-        ExpertLost(A, "it offers no place any more: its engine is down, or it was stopped")
+        ExpertLost(
+            A, "it offers no place any more: its engine is down or paused, or it was stopped"
+        )
     ]
     model = ScriptedModel("model-0", 0)
     chain.run(1.0)

@@ -242,7 +242,7 @@ def test_an_expert_that_offers_another_model_later_is_asked_for_that_one() -> No
 def test_silence_is_broken_with_the_reason() -> None:
     for how, expected in (
         ("frozen", "not answered yet"),
-        ("down", "its engine is down"),
+        ("down", "its engine is down, or paused"),
         ("none", "no expert for this vocabulary is known"),
     ):
         table = settled([None] if how == "none" else [None, 7])
@@ -265,7 +265,7 @@ def test_an_answer_that_fails_says_what_its_experts_said() -> None:
     table.ask(table.peers[0], order())
     end = table.finish(table.peers[0])
     assert end.reason == "error"
-    assert "none of 1 expert answered within 60 s: its engine is down" in end.error
+    assert "none of 1 expert answered within 60 s: its engine is down, or paused" in end.error
 
 
 # --- the machine alone ----------------------------------------------------------------------------
