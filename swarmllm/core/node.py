@@ -99,7 +99,7 @@ class Node:
         clearance = Clearance(peer, halts)
         self._table = CapacityTable()
         self._router = Router(peer, rng, self.settings, track_records)
-        self._peering = Dialling(peer, rng)
+        self._peering = Dialling(peer, rng, has_vocabulary=bool(config.vocab_fingerprint))
         self._serving = Serving(clearance, self.settings)
         connected = self._peering.connected
         known = (self._table, self._router, self._peering, self._serving)

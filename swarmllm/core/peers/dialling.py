@@ -35,6 +35,7 @@ from swarmllm.core.inputs import (
     Input,
     PeerConnected,
     PeerLost,
+    VocabularyLearned,
 )
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.relayed import whole
@@ -73,11 +74,13 @@ class Known:
 class Dialling(Part):
     inputs = (
         *(PeerConnected, PeerLost, AddressesFound, DialFailed, AddressesChanged),
-        *(RecordsHeard, ExpertHeard),
+        *(RecordsHeard, ExpertHeard, VocabularyLearned),
     )
 
-    def __init__(self, own: PeerId, rng: random.Random) -> None:
+    def __init__(self, own: PeerId, rng: random.Random, *, has_vocabulary: bool = True) -> None:
         self._own = own
+        # Without one no expert is usable, and any of them can give one.
+        self._has_vocabulary = has_vocabulary
         self._rng = rng
         self._known: dict[PeerId, Known] = {}
         self._dialling = 0
@@ -94,7 +97,7 @@ class Dialling(Part):
         match event:
             case RecordsHeard(heard=heard):
                 for peer, record, is_usable in heard:
-                    if is_usable:
+                    if is_usable or (not self._has_vocabulary and record.sessions_max > 0):
                         self.found(peer, whole(record), now)
                     self._signed_of_life(peer, now)
             case ExpertHeard(peer=peer, addrs=addrs):
@@ -112,6 +115,8 @@ class Dialling(Part):
                 self.dial_failed(peer, now)
             case AddressesChanged():
                 self.moved(now)
+            case VocabularyLearned():
+                self._has_vocabulary = True
             case _:
                 pass
         return ()

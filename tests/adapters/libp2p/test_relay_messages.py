@@ -11,13 +11,14 @@ from libp2p.relay.circuit_v2.pb.circuit_pb2 import HopMessage
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import relay_messages as messages
 from swarmllm.adapters.libp2p.addresses import is_circuit, parse_circuit
 from swarmllm.core.peers.relay_quota import RelayLimits, RelayStatus
 from swarmllm.errors import RemoteError
+from swarmllm.messages import PeerId
 
-PEER = ephemeral_key().peer
+# Always the same one: it is part of the names of tests.
+PEER = PeerId("12D3KooWE99JggmAJt3f6wT6dnW1W5fMFhQ7Jeje4MZ338ARWPVM")
 LIMITS = RelayLimits()
 RELAY = f"/ip4/192.0.2.7/tcp/7339/p2p/{PEER}"
 

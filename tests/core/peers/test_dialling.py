@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.effects import Dial
 from swarmllm.core.facts import Heard, RecordsHeard
-from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed
+from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, VocabularyLearned
 from swarmllm.core.peers import dialling as module
 from swarmllm.core.peers.dialling import (
     AWAY_S,
@@ -69,6 +69,19 @@ def failing(book: Dialling, peer: PeerId, dials: int) -> float:
         assert [d.peer for d in book.due(now)] == [peer]
         book.handle(DialFailed(peer, "no answer"), now)
     return book.next_deadline()
+
+
+def test_without_a_vocabulary_whoever_can_give_one_is_dialled() -> None:
+    """A node without a model that knew a relay alone met the expert behind it after half a minute,
+    when the DHT told of it: no record was of its vocabulary, for it had none."""
+    ours, foreign = PeerId("ours"), PeerId("foreign")
+    full = Heard(PeerId("full"), record(addrs=ADDR, sessions_max=0, sessions_free=0), False)
+    book = Dialling(OWN, random.Random(0), has_vocabulary=False)
+    book.handle(RecordsHeard((Heard(ours, record(addrs=ADDR), False), full)), 0.0)
+    assert [d.peer for d in book.due(0.0)] == [ours]
+    book.handle(VocabularyLearned(bytes(32)), 1.0)
+    book.handle(RecordsHeard((Heard(foreign, record(addrs=ADDR), False),)), 2.0)
+    assert book.due(2.0) == []
 
 
 def test_a_peer_that_is_heard_of_after_a_long_silence_is_dialled_at_once() -> None:
