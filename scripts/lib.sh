@@ -7,7 +7,7 @@
 # going on; keep the wheel for the next clone; and never do it twice. An installation that was cut off leaves a mark and is begun anew.
 #
 # There are two kinds of environment. `plain` is what the commands need: the extras cli and plots. `dev` adds what the checks need: the
-# extras cluster, grpc and otel, and the dependency group dev. Versions are those of constraints.txt, which scripts/lock writes.
+# extras cluster, grpc, otel and gpu, and the dependency group dev. Versions are those of constraints.txt, which scripts/lock writes.
 # shellcheck shell=bash
 
 VENV="$ROOT/.venv"
@@ -278,7 +278,7 @@ install_everything() { # KIND
   : >"$UNFINISHED"
   : >"$VENV/requirements.txt"
   if [ "$1" = dev ]; then
-    extras=$extras,cluster,grpc,otel
+    extras=$extras,cluster,grpc,otel,gpu
     group dev >"$VENV/requirements.txt" || return 1
   fi
   wheels=$(wheel_folder) || return 1
