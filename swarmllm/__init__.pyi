@@ -26,6 +26,9 @@ from swarmllm.core.events import Weighed as Weighed
 from swarmllm.core.grammar import GrammarSource as GrammarSource
 from swarmllm.core.metrics.observer import Sample as Sample
 from swarmllm.core.metrics.table import Metric as Metric
+from swarmllm.core.peers.reachability import PortMapping as PortMapping
+from swarmllm.core.peers.reachability import Reach as Reach
+from swarmllm.core.peers.reachability import Reachability as Reachability
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView

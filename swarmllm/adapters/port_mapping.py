@@ -23,7 +23,7 @@ from typing import Final
 import trio
 
 from swarmllm.core.peers.dial_rule import PORT_MIN, Vantage, refusal
-from swarmllm.core.peers.reachability import Mapping
+from swarmllm.core.peers.reachability import PortMapping
 from swarmllm.errors import RemoteError
 from swarmllm.wire.pcp import (
     ANSWER_MAX,
@@ -61,7 +61,7 @@ class _Granted:
     nonce: bytes = b""
 
 
-Tell = Callable[[Mapping | None, str], None]
+Tell = Callable[[PortMapping | None, str], None]
 
 
 class PortMapper:
@@ -114,7 +114,7 @@ class PortMapper:
             self._granted = granted
             kind = "ip6" if ":" in granted.mapped.host else "ip4"
             outside = f"/{kind}/{granted.mapped.host}/tcp/{granted.mapped.port}"
-            self._tell(Mapping(granted.by, outside, trio.current_time() + lease_s), "")
+            self._tell(PortMapping(granted.by, outside, trio.current_time() + lease_s), "")
             log.info("the router forwards %s here, by %s, for %d s", outside, granted.by, lease_s)
             return lease_s / 2
         self._granted = None

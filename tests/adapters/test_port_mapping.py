@@ -16,7 +16,7 @@ import trio.testing
 
 from swarmllm.adapters import port_mapping
 from swarmllm.adapters.port_mapping import LEASE_MIN_S, PortMapper, default_gateway
-from swarmllm.core.peers.reachability import Mapping
+from swarmllm.core.peers.reachability import PortMapping
 from swarmllm.errors import RemoteError
 from tests.adapters.routers import OUTSIDE, UdpRouter, igd
 
@@ -26,14 +26,14 @@ AT = f"/ip4/{OUTSIDE}/tcp/{PORT}"
 
 @dataclass(slots=True)
 class Told:
-    mappings: list[tuple[Mapping | None, str]] = field(default_factory=list)
+    mappings: list[tuple[PortMapping | None, str]] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
 
-    def tell(self, mapping: Mapping | None, note: str) -> None:
+    def tell(self, mapping: PortMapping | None, note: str) -> None:
         self.mappings.append((mapping, note))
         self.changed.set()
 
-    async def next(self) -> tuple[Mapping | None, str]:
+    async def next(self) -> tuple[PortMapping | None, str]:
         with trio.fail_after(30):
             while not self.mappings:
                 await self.changed.wait()

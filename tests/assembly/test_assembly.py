@@ -285,7 +285,7 @@ def test_offline_means_loopback_only(tmp_path: Path) -> None:
     online = network_options(
         replace(config, offline=False), keyring, Driver(Puppet(), keyring, MemoryStore())
     )
-    assert online.listen == ("/ip4/0.0.0.0/tcp/7339",)
+    assert online.listen == ("/ip4/0.0.0.0/tcp/7339", "/ip6/::/tcp/7339")
     assert online.bootstrap == (near, far, named)
     assert online.lan
 

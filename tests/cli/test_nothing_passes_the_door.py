@@ -22,8 +22,12 @@ DOOR: Final = {
     *(f"swarmllm/cli/{name}.py" for name in ("output", "progress_line", "screen")),
     "swarmllm/runtime/logs.py",
 }
-# Run as children: they print numbers for the program that started them.
-TO_PARENTS: Final = {"swarmllm/adapters/llama/measure.py", "swarmllm/cli/bench/api_load.py"}
+# Run as children: they print what they found for the program that started them.
+TO_PARENTS: Final = {
+    "swarmllm/adapters/llama/measure.py",
+    "swarmllm/adapters/upnp.py",
+    "swarmllm/cli/bench/api_load.py",
+}
 
 # What may be taken from rich besides the door's own `Screen`, `Line` and `Flow`: nothing that makes
 # a console, text or markup.

@@ -21,7 +21,7 @@ from swarmllm.adapters.libp2p.agent import observed_by
 from swarmllm.adapters.libp2p.autonat import ask, remote_of
 from swarmllm.adapters.libp2p.links import Links
 from swarmllm.core.peers.dial_rule import PORT_MIN, Vantage, is_private, refusal
-from swarmllm.core.peers.reachability import Mapping, Reachability, Verdicts, block_of
+from swarmllm.core.peers.reachability import PortMapping, Reachability, Verdicts, block_of
 from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
@@ -83,7 +83,7 @@ class Reaching:
         if self._verdicts.now(trio.current_time()).tried < PEERS_MAX:
             self._wake.set()
 
-    def mapped(self, mapping: Mapping | None, note: str) -> None:
+    def mapped(self, mapping: PortMapping | None, note: str) -> None:
         """What came of the port mapping; peers are asked whether they get in there."""
         self._verdicts.mapped(mapping, note, trio.current_time())
         if mapping is not None:

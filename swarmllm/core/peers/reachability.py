@@ -38,7 +38,7 @@ class Reach(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class PortMapping:
     """A port that the router forwards: `by` which protocol, to what it is `outside`, until when."""
 
     by: str
@@ -55,7 +55,7 @@ class Reachability:
     ip4: Reach = Reach.UNKNOWN
     ip6: Reach = Reach.UNKNOWN
     addrs: tuple[str, ...] = ()
-    mapping: Mapping | None = None
+    mapping: PortMapping | None = None
     relays: int = 0
     port: int = 0
     tried: int = 0
@@ -189,7 +189,7 @@ class Verdicts:
         )
         self._settle(now)
 
-    def mapped(self, mapping: Mapping | None, note: str, now: float) -> None:
+    def mapped(self, mapping: PortMapping | None, note: str, now: float) -> None:
         """The router forwards a port, or does not any more, and `note` says why not. It counts once
         peers have come in there."""
         self._known = replace(self._known, mapping=mapping, note=note)

@@ -10,7 +10,7 @@ from swarmllm.core.peers.reachability import (
     BLOCKS_MAX,
     PROOFS_MIN,
     VOTE_S,
-    Mapping,
+    PortMapping,
     Reach,
     Reachability,
     Verdicts,
@@ -130,7 +130,7 @@ def test_our_outside_address_is_what_more_than_half_of_the_blocks_see() -> None:
 
 def test_a_mapped_port_counts_once_peers_have_come_in_there() -> None:
     verdicts = node(is_inside=True)
-    verdicts.mapped(Mapping("UPnP", AT, 7_200.0), "", 0.0)
+    verdicts.mapped(PortMapping("UPnP", AT, 7_200.0), "", 0.0)
     assert verdicts.now(0.0).kind is Reach.UNKNOWN
     vote(verdicts, 1, "in")
     vote(verdicts, 2, "in")
