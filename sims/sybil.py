@@ -201,7 +201,10 @@ def counted(tokens: Tokens) -> Iterator[None]:
 
     def named(self: Ensemble, peers: Sequence[PeerId]) -> list[Holder]:
         found = holders(self, peers)
-        return [Named(h.model, h.is_own, h.is_new, p) for h, p in zip(found, peers, strict=True)]
+        return [
+            Named(h.model, h.is_own, h.is_new, h.is_untried, p)
+            for h, p in zip(found, peers, strict=True)
+        ]
 
     Ensemble.holders = named  # type: ignore[method-assign,assignment]
     module.decide = tokens.decide

@@ -10,7 +10,9 @@ All tokens that end a text count as one wish: models end their texts with differ
 
 Models that are new here (`core.trust`) choose no token alone, however many they are: where they
 alone give one more than hardly any probability, and a model that is known was asked, the token is
-drawn again.
+drawn again. The same holds for models of which nothing was looked at that they said in an answer,
+new ones or not, beside one of which something was; where there is none yet, known ones still stand
+above new ones.
 This is not asked of known ones: of the tokens of four specialists that have nothing in common up to
 six in ten, of specialists of one family one to six in a hundred, are in a single list.
 """
@@ -47,7 +49,7 @@ def decide(
     allowed: TokenSet | None = None,
 ) -> tuple[int, float, list[float], Pooled]:
     """The next token after `text`, its log-probability in the pool that it came from, the weights
-    that the lists had there (adding up to 1), and that pool. `rng` gives up to four numbers. With
+    that the lists had there (adding up to 1), and that pool. `rng` gives up to five numbers. With
     `allowed`, of which the lists must have a token, it is one of these, and the pool is that of
     these alone."""
     sampling = order.sampling
@@ -64,26 +66,33 @@ def decide(
         token, logprob = draw(pooled, sampling, rng, text, written)
     else:
         token, logprob = draw_with(first, pooled, sampling, rng, text, written)
+    rest: Sequence[int] = range(len(lists))
     if token in order.stop_tokens:
         muted = lone(order.stop_tokens, lists, holders)
+        heard = [i for i in rest if i not in muted] if muted else []
     else:
-        muted = _lone_newcomers(token, lists, holders)
-    if not muted:
-        return token, logprob, list(weights), pooled
-    rest = [i for i in range(len(lists)) if i not in muted]
-    total = math.fsum(weights[i] for i in rest)
-    heard = {i: weights[i] / total for i in rest}
-    others = pool(
-        [lists[i] for i in rest], list(heard.values()), holders=[holders[i] for i in rest]
-    )
-    if allowed is not None:
-        found = among(others, allowed)
-        if found is None:  # They have nothing else to say.
-            return token, logprob, list(weights), pooled
-        others = found
-    pooled = with_biased(others, sampling, order.vocab_size) if allowed is None else others
-    token, logprob = draw(pooled, sampling, rng, text, written)
-    return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
+        heard = _better_known(token, lists, holders, rest)
+    shares = list(weights)
+    while heard:
+        total = math.fsum(weights[i] for i in heard)
+        if not total:  # They have no word.
+            break
+        others = pool(
+            [lists[i] for i in heard],
+            [weights[i] / total for i in heard],
+            holders=[holders[i] for i in heard],
+        )
+        if allowed is not None:
+            found = among(others, allowed)
+            if found is None:  # They have nothing else to say.
+                break
+            others = found
+        pooled = with_biased(others, sampling, order.vocab_size) if allowed is None else others
+        token, logprob = draw(pooled, sampling, rng, text, written)
+        shares = [weights[i] / total if i in heard else 0.0 for i in range(len(lists))]
+        rest = heard
+        heard = [] if token in order.stop_tokens else _better_known(token, lists, holders, rest)
+    return token, logprob, shares, pooled
 
 
 def reference(weights: Sequence[float], holders: Sequence[Holder]) -> int:
@@ -121,22 +130,20 @@ def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Ho
     return found if len(found) < len(holders) else []
 
 
-def _lone_newcomers(
-    token: int, lists: Sequence[SparseList], holders: Sequence[Holder]
+def _better_known(
+    token: int, lists: Sequence[SparseList], holders: Sequence[Holder], places: Sequence[int]
 ) -> list[int]:
-    """The indices of the lists of the models that want this token, if all of these are new here,
-    however many, and another one that was asked is not."""
-    if len({holder.is_new for holder in holders}) < 2:
+    """The indices of the lists, of those in `places`, of models that are better known here than all
+    of those that want this token, however many these are: they choose in their place. None if there
+    are none."""
+    if len({holders[i].rank for i in places}) < 2:
         return []
     wanted = np.array([token])
-    wishing = [
-        h for h, one in zip(holders, lists, strict=True) if _mass(one, wanted) >= SUPPORT_MIN
-    ]
-    if not all(holder.is_new for holder in wishing):
+    wishing = [i for i in places if _mass(lists[i], wanted) >= SUPPORT_MIN]
+    if not wishing:
         return []
-    models = {holder.model for holder in wishing}
-    muted = [i for i, holder in enumerate(holders) if holder.model in models]
-    return muted if any(not h.is_new and h.model not in models for h in holders) else []
+    models, rank = {holders[i].model for i in wishing}, max(holders[i].rank for i in wishing)
+    return [i for i in places if holders[i].rank > rank and holders[i].model not in models]
 
 
 def _mass(found: SparseList, wanted: npt.NDArray[np.int64]) -> float:

@@ -206,9 +206,13 @@ class Ensemble:
         return [shares[self._voice(p)] / replicas[self._voice(p)] * (p in heard) for p in peers]
 
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
-        """Which model each of them claims, which one is our own, and of whom too little is known
-        for a token of its alone, or too much."""
-        return [Holder(self._model(p), p == self._own, not self.trust.may_choose(p)) for p in peers]
+        """Which model each of them claims, which one is our own, of whom too little is known, or
+        too much, and who was never tried in an answer."""
+        trust = self.trust
+        return [
+            Holder(self._model(p), p == self._own, trust.is_doubtful(p), not trust.is_tried(p))
+            for p in peers
+        ]
 
     def verdict(
         self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]

@@ -56,12 +56,19 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who a list is from: which model it claims, whether it is our own expert, and whether there is
-    too little that shows what it is, or something that shows it to lie (`core.trust`)."""
+    """Who a list is from: which model it claims, whether it is our own expert, whether there is too
+    little that shows what it is, or something that shows it to lie, and whether nothing was looked
+    at yet that it said in an answer (`core.trust`)."""
 
     model: bytes
     is_own: bool = False
     is_new: bool = False
+    is_untried: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Who has less of it chooses nothing alone beside those who have more."""
+        return 0 if self.is_new else 1 if self.is_untried else 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +135,7 @@ _NOBODY = Holder(b"")
 
 def _place(
     entry: tuple[SparseList, float, Holder],
-) -> tuple[float, float, bytes, bytes, bytes, bool, bool]:
+) -> tuple[float, float, bytes, bytes, bytes, bool, int]:
     """A list's place in the order of summation. Only lists that are equal in everything share
     one."""
     entries, weight, holder = entry
@@ -139,7 +146,7 @@ def _place(
         entries.logprobs.tobytes(),
         holder.model,
         holder.is_own,
-        holder.is_new,
+        holder.rank,
     )
 
 
@@ -149,7 +156,7 @@ def _bound(
     """Cut what one holder of a model says beyond what the others bear out; whatever is cut,
     everybody else gains when it is renormalised.
 
-    Our own expert bounds all others, else those that are known bound those that are not; among
+    Our own expert bounds all others, else those that are known best bound the others; among
     themselves holders need to be three.
 
     What a list leaves out bears out as much as it could have had there, so that lists which end at
@@ -160,7 +167,8 @@ def _bound(
         groups.setdefault(holder.model, []).append(place)
     for places in groups.values():
         own = [place for place in places if holders[place].is_own]
-        known = own or [place for place in places if not holders[place].is_new] or places
+        best = max(holders[place].rank for place in places)
+        known = own or [place for place in places if holders[place].rank == best]
         is_enough = not own and len(known) >= BOUND_MIN
         if len(known) == len(places) and not is_enough:
             continue

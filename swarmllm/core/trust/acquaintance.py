@@ -59,12 +59,11 @@ class Acquaintance:
         is_refuted = self._known.get(peer, NOTHING).is_refuted
         return is_refuted or self.is_new(peer) or self.doubt(peer) > BOAST_NATS
 
-    def may_choose(self, peer: PeerId) -> bool:
-        """Whether it may choose a token that nobody else wants: it is known, and what it says in
-        answers was looked at."""
-        if peer == self._own or not self._records.has_audits:
-            return not self.is_doubtful(peer)
-        return not self.is_doubtful(peer) and self._known.get(peer, NOTHING).is_confirmed
+    def is_tried(self, peer: PeerId) -> bool:
+        """Whether something that it said in an answer was looked at; of our own expert, where there
+        are no audits, and where no results are asked of anybody, nothing has to be."""
+        is_audited = self._records.has_audits and peer != self._own and self._settings[RESULTS] > 0
+        return not is_audited or self._known.get(peer, NOTHING).is_confirmed
 
     def hears_of_audits(self) -> bool:
         """Whether audits have refuted anybody of this answer since this was asked last: for the

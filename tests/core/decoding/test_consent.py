@@ -149,3 +149,24 @@ def test_a_model_that_is_new_chooses_no_token_alone_where_a_known_one_was_asked(
     assert 9 not in tokens([new, A, Holder(b"second", is_new=True)], [forced, GOES_ON, forced])
     _, _, heard, _ = decide(order(temperature), lists, weights, [new, A], random.Random(1), (1,))
     assert heard == pytest.approx([0.0, 1.0])
+
+
+def test_the_less_known_choose_nothing_alone_beside_the_better_known() -> None:
+    """Where nobody was audited yet, three tokens of 24 were those of two liars that were new."""
+    forced = listed({9: 0.9999})
+    new, untried = replace(LIAR, is_new=True, is_untried=True), replace(A, is_untried=True)
+
+    def tokens(holders: list[Holder], lists: list[SparseList]) -> set[int]:
+        shares = [0.9, *[0.1 / (len(lists) - 1)] * (len(lists) - 1)]
+        return {
+            decide(order(), lists, shares, holders, random.Random(seed), (1,))[0]
+            for seed in range(60)
+        }
+
+    assert 9 not in tokens([new, untried], [forced, GOES_ON])
+    assert 9 not in tokens([untried, B], [forced, GOES_ON])
+    assert 9 not in tokens([new, untried, B], [forced, forced, GOES_ON])
+    assert 9 in tokens([untried, replace(B, is_untried=True)], [forced, GOES_ON])
+    # Nor do they in the place of a token that is drawn again.
+    own = replace(B, is_own=True)
+    assert tokens([untried, new, own], [GOES_ON, forced, listed({2: 1 - 1e-9})]) == {2}

@@ -19,7 +19,7 @@ from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.eviction import block_of
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
-from swarmllm.core.settings.table import NEW_SHARE
+from swarmllm.core.settings.table import NEW_SHARE, RESULTS
 from swarmllm.core.trust.evidence import Allowance
 from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
@@ -373,8 +373,11 @@ def test_who_was_never_looked_at_in_an_answer_chooses_no_token_alone_where_there
     flat.track_records.put(honest.peer, honest.record.model_digest, confirmed)
     ensemble = ensemble_of([careful, honest], order(), flat)
     peers = [careful.peer, honest.peer]
-    assert [one.is_new for one in ensemble.holders(peers)] == [True, False]
+    assert [one.rank for one in ensemble.holders(peers)] == [1, 2]
     assert ensemble.weights(peers) == pytest.approx([0.5, 0.5]), "its word counts all the same"
+    trusting = Ensemble(order(), random.Random(0), Settings(pins={RESULTS: 0}))
+    trusting.fitted(flat, [careful, honest])  # type: ignore[arg-type]
+    assert all(one.rank == 2 for one in trusting.holders(peers)), "results are asked of nobody"
 
 
 def test_who_is_refuted_in_the_middle_of_an_answer_has_no_word_for_the_rest_of_it() -> None:
