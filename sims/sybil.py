@@ -202,7 +202,7 @@ def counted(tokens: Tokens) -> Iterator[None]:
     def named(self: Ensemble, peers: Sequence[PeerId]) -> list[Holder]:
         found = holders(self, peers)
         return [
-            Named(h.model, h.is_own, h.is_new, h.is_untried, p)
+            Named(h.model, h.is_own, h.is_new, h.is_untried, h.is_false, p)
             for h, p in zip(found, peers, strict=True)
         ]
 

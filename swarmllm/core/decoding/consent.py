@@ -12,7 +12,7 @@ Models that are new here (`core.trust`) choose no token alone, however many they
 alone give one more than hardly any probability, and a model that is known was asked, the token is
 drawn again. The same holds for models of which nothing was looked at that they said in an answer,
 new ones or not, beside one of which something was; where there is none yet, known ones still stand
-above new ones.
+above new ones, and these above what was shown to be something else than it says.
 This is not asked of known ones: of the tokens of four specialists that have nothing in common up to
 six in ten, of specialists of one family one to six in a hundred, are in a single list.
 """

@@ -210,7 +210,13 @@ class Ensemble:
         too much, and who was never tried in an answer."""
         trust = self.trust
         return [
-            Holder(self._model(p), p == self._own, trust.is_doubtful(p), not trust.is_tried(p))
+            Holder(
+                self._model(p),
+                p == self._own,
+                is_new=trust.is_doubtful(p),
+                is_untried=not trust.is_tried(p),
+                is_false=trust.is_false(p),
+            )
             for p in peers
         ]
 

@@ -57,18 +57,19 @@ _Mask = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who a list is from: which model it claims, whether it is our own expert, whether there is too
-    little that shows what it is, or something that shows it to lie, and whether nothing was looked
-    at yet that it said in an answer (`core.trust`)."""
+    little that shows what it is, or something that shows it to lie (then it is false, too), and
+    whether nothing was looked at yet that it said in an answer (`core.trust`)."""
 
     model: bytes
     is_own: bool = False
     is_new: bool = False
     is_untried: bool = False
+    is_false: bool = False
 
     @property
     def rank(self) -> int:
         """Who has less of it chooses nothing alone beside those who have more."""
-        return 0 if self.is_new else 1 if self.is_untried else 2
+        return 0 if self.is_false else 1 if self.is_new else 2 if self.is_untried else 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

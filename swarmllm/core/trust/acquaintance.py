@@ -54,10 +54,13 @@ class Acquaintance:
     def is_doubtful(self, peer: PeerId) -> bool:
         """Whether it is new, or was found to be something else than it says: alone it chooses
         nothing."""
+        return self.is_new(peer) or self.is_false(peer)
+
+    def is_false(self, peer: PeerId) -> bool:
+        """Whether it was found to be something else than it says."""
         if peer == self._own:
             return False
-        is_refuted = self._known.get(peer, NOTHING).is_refuted
-        return is_refuted or self.is_new(peer) or self.doubt(peer) > BOAST_NATS
+        return self._known.get(peer, NOTHING).is_refuted or self.doubt(peer) > BOAST_NATS
 
     def is_tried(self, peer: PeerId) -> bool:
         """Whether something that it said in an answer was looked at; of our own expert, where there

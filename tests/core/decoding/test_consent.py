@@ -167,6 +167,8 @@ def test_the_less_known_choose_nothing_alone_beside_the_better_known() -> None:
     assert 9 not in tokens([untried, B], [forced, GOES_ON])
     assert 9 not in tokens([new, untried, B], [forced, forced, GOES_ON])
     assert 9 in tokens([untried, replace(B, is_untried=True)], [forced, GOES_ON])
+    stranger = replace(A, is_new=True, is_untried=True)
+    assert 9 not in tokens([replace(new, is_false=True), stranger], [forced, GOES_ON])
     # Nor do they in the place of a token that is drawn again.
     own = replace(B, is_own=True)
     assert tokens([untried, new, own], [GOES_ON, forced, listed({2: 1 - 1e-9})]) == {2}

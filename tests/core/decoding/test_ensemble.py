@@ -373,11 +373,11 @@ def test_who_was_never_looked_at_in_an_answer_chooses_no_token_alone_where_there
     flat.track_records.put(honest.peer, honest.record.model_digest, confirmed)
     ensemble = ensemble_of([careful, honest], order(), flat)
     peers = [careful.peer, honest.peer]
-    assert [one.rank for one in ensemble.holders(peers)] == [1, 2]
+    assert [one.rank for one in ensemble.holders(peers)] == [2, 3]
     assert ensemble.weights(peers) == pytest.approx([0.5, 0.5]), "its word counts all the same"
     trusting = Ensemble(order(), random.Random(0), Settings(pins={RESULTS: 0}))
     trusting.fitted(flat, [careful, honest])  # type: ignore[arg-type]
-    assert all(one.rank == 2 for one in trusting.holders(peers)), "results are asked of nobody"
+    assert all(one.rank == 3 for one in trusting.holders(peers)), "results are asked of nobody"
 
 
 def test_who_is_refuted_in_the_middle_of_an_answer_has_no_word_for_the_rest_of_it() -> None:
