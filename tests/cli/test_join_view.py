@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,20 @@ class Broken(Terminal):
 
 
 def view_on(terminal: Terminal) -> JoinView:
-    return JoinView(screen_on(terminal), ask_with="", is_first_run=False)
+    view = JoinView(screen_on(terminal), ask_with="", is_first_run=False)
+    _open.append(view)
+    return view
+
+
+_open: list[JoinView] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """A view that is left open would be given the waits of other tests."""
+    yield
+    while _open:
+        _open.pop().close()
 
 
 def failing(

@@ -207,7 +207,7 @@ RECORDED = (
 
 
 @pytest.mark.parametrize(
-    ("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster,grpc,otel")]
+    ("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster,grpc,otel,gpu")]
 )
 def test_what_is_installed_has_the_versions_of_the_constraints(
     clone: Path, kind: str, extras: str
