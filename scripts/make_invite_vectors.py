@@ -1,15 +1,13 @@
 """Write the vectors of protocols/invite.md: lines that are invites, with what they say, and lines
 that are none.
 
-    python scripts/make_invite_vectors.py            writes protocols/vectors/invite.json
-    python scripts/make_invite_vectors.py --check    exits 1 if it is not up to date
+    python -m scripts.make_invite_vectors            writes protocols/vectors/invite.json
+    python -m scripts.make_invite_vectors --check    exits 1 if it is not up to date
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +17,7 @@ if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.invite_samples import ENDS_MS, INVITE, MADE_MS, VALID
+from scripts.vector_file import write_or_check
 from swarmllm.messages import Live, Ping, Signed
 from swarmllm.messages.declare import domain_of
 from swarmllm.messages.invite import INVITE_LIFE_MAX_MS, Invite
@@ -99,15 +98,5 @@ def vectors() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    text = json.dumps(vectors(), indent=1, ensure_ascii=True) + "\n"
-    if parser.parse_args().check:
-        return int(PATH.read_text(encoding="utf-8") != text)
-    PATH.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PATH, vectors(), __doc__))

@@ -1,18 +1,17 @@
 """Write the vectors of protocols/ledger.md: leaves, proofs, checkpoints and cosignatures, valid and
 invalid.
 
-    python scripts/make_ledger_vectors.py            writes protocols/vectors/ledger.json
-    python scripts/make_ledger_vectors.py --check    exits 1 if it is not up to date
+    python -m scripts.make_ledger_vectors            writes protocols/vectors/ledger.json
+    python -m scripts.make_ledger_vectors --check    exits 1 if it is not up to date
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from scripts.vector_file import write_or_check
 from swarmllm import messages as m
 from swarmllm.adapters.ledger_files import EntryProof
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
@@ -172,15 +171,5 @@ def vectors() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    text = json.dumps(vectors(), indent=1, ensure_ascii=True) + "\n"
-    if parser.parse_args().check:
-        return int(PATH.read_text(encoding="utf-8") != text)
-    PATH.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PATH, vectors(), __doc__))

@@ -1,14 +1,12 @@
 """Write the vectors of protocols/membership.md: passes that are good for a member at a moment, and
 passes that are not.
 
-    python scripts/make_membership_vectors.py            writes protocols/vectors/membership.json
-    python scripts/make_membership_vectors.py --check    exits 1 if it is not up to date
+    python -m scripts.make_membership_vectors            writes protocols/vectors/membership.json
+    python -m scripts.make_membership_vectors --check    exits 1 if it is not up to date
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.invite_samples import ENDS_MS, MADE_MS, SWARM
+from scripts.vector_file import write_or_check
 from swarmllm.messages.declare import domain_of
 from swarmllm.messages.invite import Invite
 from swarmllm.messages.membership import Membership
@@ -79,15 +78,5 @@ def vectors() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    text = json.dumps(vectors(), indent=1, ensure_ascii=True) + "\n"
-    if parser.parse_args().check:
-        return int(PATH.read_text(encoding="utf-8") != text)
-    PATH.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PATH, vectors(), __doc__))

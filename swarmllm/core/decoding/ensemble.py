@@ -208,17 +208,12 @@ class Ensemble:
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
         """Which model each of them claims, which one is our own, of whom too little is known, or
         too much, and who was never tried in an answer."""
-        trust = self.trust
-        return [
-            Holder(
-                self._model(p),
-                p == self._own,
-                is_new=trust.is_doubtful(p),
-                is_untried=not trust.is_tried(p),
-                is_false=trust.is_false(p),
-            )
-            for p in peers
-        ]
+        trust, found = self.trust, []
+        for p in peers:
+            is_false = trust.is_false(p)
+            is_new, is_untried = is_false or trust.is_new(p), not trust.is_tried(p)
+            found.append(Holder(self._model(p), p == self._own, is_new, is_untried, is_false))
+        return found
 
     def verdict(
         self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]
