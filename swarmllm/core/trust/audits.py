@@ -243,7 +243,7 @@ class Audits(Part):
         self._receipts.keep(session)
         if not session.is_drawn:
             return
-        if session.can_sign and not session.is_signed:
+        if session.can_sign and session.was_to_sign and not session.is_signed:
             self._reputation.unsigned(session.peer, session.digest, self._unix_s(now))
         try:
             # The answer has checked its lists under the size of their vocabulary.
@@ -350,7 +350,8 @@ class Audits(Part):
         return Send(waiting.by, Close(waiting.number))
 
     def _gone(self, peer: PeerId, now: float) -> Told:
-        self._sessions.gone(peer)
+        for session in self._sessions.gone(peer):
+            self._begin(session, now)
         if self._current is not None and self._current.by == peer:
             return self._ask(self._current, now)
         return ()

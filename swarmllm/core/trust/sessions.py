@@ -70,6 +70,16 @@ class Ongoing:
     def can_sign(self) -> bool:
         return signs_sessions(self.record.ext)
 
+    @property
+    def was_to_sign(self) -> bool:
+        """Whether its expert has been asked to."""
+        return self.signed_by < math.inf
+
+    @property
+    def can_be_looked_at(self) -> bool:
+        """Whether it is known as a whole, and something that was said is kept."""
+        return not self.transcript.is_cut and any(one.body for one in self.transcript.rounds)
+
 
 class Sessions:
     """`rng` is secret; `reputation` says how likely a session is audited."""
@@ -125,14 +135,9 @@ class Sessions:
         ongoing = self._sessions.get((peer, session))
         if ongoing is None:
             return (), None
-        transcript = ongoing.transcript
-        chance = (
-            self._reputation.audit_chance(peer, ongoing.digest) if ongoing.is_written else FLOOR
-        )
-        ongoing.is_drawn = self._rng.random() < chance
-        is_told = any(one.body for one in transcript.rounds)
+        ongoing.is_drawn = self._is_drawn(ongoing)
         is_wanted = ongoing.is_drawn or (ongoing.receipt and ongoing.can_sign)
-        if not is_wanted or transcript.is_cut or not is_told:
+        if not is_wanted or not ongoing.can_be_looked_at:
             del self._sessions[peer, session]
             return (), None
         if not ongoing.can_sign:
@@ -144,7 +149,7 @@ class Sessions:
     def signed(self, peer: PeerId, signed: SessionSigned) -> Ongoing | None:
         """The session that this is of, if it was asked for."""
         ongoing = self._sessions.get((peer, signed.session))
-        if ongoing is None or ongoing.signed_by == math.inf:
+        if ongoing is None or not ongoing.was_to_sign:
             return None
         ongoing.sealed = signed.sealed
         ongoing.is_signed = self._is_of(ongoing)
@@ -159,10 +164,23 @@ class Sessions:
         due = [one for one in self._signing.values() if one.signed_by <= now]
         return [self._over(one) for one in due]
 
-    def gone(self, peer: PeerId) -> None:
-        for key in [key for key in self._sessions if key[0] == peer]:
-            del self._sessions[key]
-            self._signing.pop(key, None)
+    def gone(self, peer: PeerId) -> list[Ongoing]:
+        """The sessions of a peer whose connection is lost. They are looked at as they stand: who
+        could end them so would be audited in none, for only those that are drawn are to be
+        signed."""
+        left = [one for (of, _), one in self._sessions.items() if of == peer]
+        for one in left:
+            if not one.was_to_sign:
+                one.is_drawn = self._is_drawn(one)
+        over = [self._over(one) for one in left]
+        return [one for one in over if one.can_be_looked_at]
+
+    def _is_drawn(self, ongoing: Ongoing) -> bool:
+        """Whether this session is audited; drawn when nothing of it can be changed any more."""
+        chance = FLOOR
+        if ongoing.is_written:
+            chance = self._reputation.audit_chance(ongoing.peer, ongoing.digest)
+        return self._rng.random() < chance
 
     def clear(self) -> None:
         self._sessions.clear()

@@ -169,6 +169,33 @@ def test_an_expert_that_never_signs_is_audited_after_a_while() -> None:
     assert bench.reputation.of(EXPERT, DIGEST, 1e9 + bench.now).unsigned > 0.9
 
 
+@pytest.mark.parametrize("when", ["in the middle", "asked to sign"])
+def test_who_hangs_up_is_audited_all_the_same(when: str) -> None:
+    """Only what is drawn is to be signed; who could leave then would never be looked at."""
+    bench = Bench()
+    if when == "asked to sign":
+        assert bench.answers(model=2) == [Send(EXPERT, SignSession(7))]
+    else:
+        bench.opens()
+        for base in range(12):
+            bench.round(base, model=2)
+    del bench.holders[EXPERT]
+    by, score = bench.asked(bench.hears(PeerGone(EXPERT, "gone")))
+    other, again = bench.asked(bench.looks(by, score))
+    bench.looks(other, again)
+    assert bench.verdicts == [Verdict.DIFFERED]
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
+    unsigned = bench.reputation.of(EXPERT, DIGEST, 1e9 + bench.now).unsigned
+    assert (unsigned > 0) == (when == "asked to sign")
+
+
+def test_who_hangs_up_before_it_has_said_anything_is_looked_at_in_nothing() -> None:
+    bench = Bench()
+    bench.opens()
+    assert bench.hears(PeerGone(EXPERT, "gone")) == []
+    assert bench.part.next_deadline() > bench.now + 1
+
+
 def test_one_whose_record_does_not_say_that_it_signs_is_not_asked_to() -> None:  # EXPERT-17
     bench = Bench()
     bench.holders[EXPERT] = record_of(b"")
