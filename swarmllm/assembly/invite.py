@@ -168,7 +168,10 @@ def _dialled(invited: Invited, stand: Vantage) -> tuple[tuple[str, ...], tuple[s
 
 
 def _refusal(addr: str, stand: Vantage) -> str:
-    _, kind, host, _, port, *_ = addr.split("/")
+    _, kind, host, *rest = addr.split("/")
+    if kind == "dnsaddr":
+        return ""  # DNS has the port as well.
+    port = rest[1]
     if kind not in {"ip4", "ip6"}:
         return "" if int(port) >= PORT_MIN else f"port {port} is one of system services"
     return refusal(ipaddress.ip_address(host).packed, int(port), stand)

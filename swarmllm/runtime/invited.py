@@ -106,7 +106,11 @@ def _conflict(name: str, ours: str, theirs: str, invited: Invited) -> UsageError
 
 
 def moment(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    """In UTC; far outside the calendar, the number itself."""
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{unix_ms} ms"
 
 
 def shown(line: str) -> str:

@@ -124,6 +124,19 @@ def test_an_invite_does_not_make_a_node_knock_on_doors(
     assert why in found.remarks[0]
 
 
+def test_a_name_at_which_dns_has_whole_addresses_is_looked_up(tmp_path: Path) -> None:  # INV-6
+    named = "/dnsaddr/swarm.example"
+    found = accepted(config(tmp_path, line(addrs=(named,))))
+    assert found.config.peers == (f"{named}/p2p/{PEER}",)
+    assert found.remarks == ()
+
+
+def test_a_time_outside_the_calendar_is_one_sentence_too(tmp_path: Path) -> None:
+    far = 1 << 62
+    with pytest.raises(UsageError, match=f"was made on {far} ms, and here it is 20"):
+        accepted(config(tmp_path, line(issued_ms=far, expires_ms=far + 1)))
+
+
 RELAY = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit"
 
 
