@@ -45,6 +45,7 @@ class Faults:
         self.weights = {name: self._weight(name) for name in self.events}
         self.seqs = [0, 0, 0]
         self.orders: list[bytes] = []
+        self.reformed: list[Host] = []  # Liars that lie no more; others may still refuse them.
 
     def _weight(self, name: str) -> float:
         """Requests and starts are always among what happens: a world in which nothing runs is kept
@@ -221,6 +222,8 @@ class Faults:
         for host in world.hosts:
             host.disk.clear(world.now)
             if isinstance(host.behaviour, (Flooder, Forger)) or not self.scenario.keeps_liars:
+                if host.behaviour is not HONEST:
+                    self.reformed.append(host)
                 host.behaviour = HONEST
             world.thaw(host)
             if not host.alive and (

@@ -160,7 +160,8 @@ class Run:
     # --- liveness ---------------------------------------------------------------------------------
 
     def _finish_everywhere(self) -> None:
-        """One request at every honest host: it ends by length, whatever was before."""
+        """One request at every honest host: it ends by length, whatever was before. Whoever has
+        lied and is refused for it (EXPERT-4) is owed nothing for as long."""
         world = self.world
         prompt = tuple(self.rng.randrange(VOCABULARY) for _ in range(9))
         order = GenerateRequest(
@@ -170,7 +171,9 @@ class Run:
             vocab_size=VOCABULARY,
             sampling=Sampling(temperature=0.0),
         )
-        asked = [world.ask(host, order) for host in world.alive() if host.behaviour is HONEST]
+        honest = [host for host in world.alive() if host.behaviour is HONEST]
+        owed = [host for host in honest if not self._is_refused(host)]
+        asked = [world.ask(host, order) for host in owed]
         world.run_for(FINISH_S, lambda: all(answer.ends for answer in asked))
         for answer in asked:
             if answer.end is None or answer.end.reason != "length":
@@ -179,6 +182,11 @@ class Run:
                     answer.host,
                     f"{_said(answer)}",
                 )
+
+    def _is_refused(self, host: Host) -> bool:
+        """Whether it lied while there were faults, and somebody has not forgotten that."""
+        others = (other for other in self.world.alive() if other is not host)
+        return host in self.faults.reformed and any(o.refuses(host.peer) for o in others)
 
     def _halt_and_resume(self) -> None:
         world, who = self.world, self.rng.randrange(3)

@@ -17,3 +17,8 @@ def test_the_world_of_this_seed_keeps_every_law(seed: int) -> None:
 
 def test_there_are_twenty() -> None:
     assert len(set(CHECK_SEEDS)) == 20
+
+
+def test_who_has_lied_and_is_refused_for_it_is_owed_no_answer() -> None:
+    """Seed 3070: one forges records until faults are over, and is refused for ten minutes more."""
+    assert run(3070).ends.get("length", 0) > 0
