@@ -25,7 +25,7 @@ def trust_of(keyring: Keyring, store: Store, terms: Terms, unix_at_zero_s: float
     def others(sealed: bytes) -> tuple[PeerId, SessionRecord]:
         return unseal(sealed, (SessionRecord,), keyring.verify, SESSION_SEALED_MAX)
 
-    reputation = Reputation(terms, store.load(ACCOUNTS) or b"")
+    reputation = Reputation(terms, store.load(ACCOUNTS) or b"", unix_at_zero_s)
     history = store.load(HISTORY) or b""
     return Trust(reputation, random.SystemRandom(), own, others, unix_at_zero_s, history)
 

@@ -37,7 +37,7 @@ from swarmllm.core.inputs import (
     TimerFired,
 )
 from swarmllm.core.part import Part, Told
-from swarmllm.core.trust.case import Case, Finding, Verdict, draw
+from swarmllm.core.trust.case import Case, Finding, MayAccuse, Verdict, draw
 from swarmllm.core.trust.findings import Findings
 from swarmllm.core.trust.history import Audit
 from swarmllm.core.trust.purse import Purse
@@ -48,7 +48,7 @@ from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
 from swarmllm.core.trust.standing import Standing, standing_of
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.trust.transcript import Transcript, replay
-from swarmllm.core.trust.waiting import WAIT_S, Queue, Waiting
+from swarmllm.core.trust.waiting import WAIT_S, Queue, Resting, Waiting
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -133,7 +133,7 @@ class Audits(Part):
         records.has_audits = True
         self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal)
         self._findings = Findings(around.own, trust.reputation, records, trust.history)
-        self._waiting = Queue()
+        self._waiting, self._resting = Queue(), Resting()
         self._current: Waiting | None = None
         self._purse = Purse()
         self._receipts = Receipts(self._sessions.open_for, trust.unseal)
@@ -161,9 +161,13 @@ class Audits(Part):
                 if current is not None and current.order == order:
                     return self._looked_at(self._around.own, reply, now)
             case ReceiptOffered(number=number, signed=signed):
-                if (waiting := _brought(number, signed, self._around, self._rng, now)) is None:
+                digest, now_s = signed.record.model_digest, self._unix_s(now)
+                accusers = self._findings.accusers(digest, now_s)
+                waiting = _brought(signed, self._around, self._rng, accusers, now)
+                if waiting is None:
                     self._opinions.keep(number, Finding(Verdict.NOBODY))
                 else:
+                    waiting.opinion = number
                     self._waiting.add_first(waiting)
             case ContradictionProved(peer=peer, model_digest=digest, why=why):
                 return self._findings.proved(peer, digest, why, self._unix_s(now))
@@ -253,7 +257,12 @@ class Audits(Part):
         said = draw(found, self._rng, session.prompt)
         if not said:
             return
-        case = Case(session.peer, said, self._around.own)
+        case = Case(
+            session.peer,
+            said,
+            self._around.own,
+            self._findings.accusers(session.digest, self._unix_s(now)),
+        )
         known = self._records.of(session.peer, session.digest)
         is_urgent = bool(session.written(said)) and not known.is_confirmed
         text = found.text[: said[-1].length]
@@ -283,6 +292,8 @@ class Audits(Part):
         near = [peer for peer in able if peer in waiting.session.partners]
         waiting.by = own if own in able else self._rng.choice(near or able)
         waiting.tried.add(waiting.by)
+        if waiting.by != own:
+            self._reputation.met(waiting.by, waiting.session.digest, self._unix_s(now))
         waiting.until, waiting.tokens = now + REPLY_S, waiting.tokens + size
         waiting.number = self._next_session
         self._next_session = FIRST_SESSION + (self._next_session + 1) % FIRST_SESSION
@@ -296,8 +307,8 @@ class Audits(Part):
         return [Send(waiting.by, opened), Send(waiting.by, score)]
 
     def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
-        """Who has the model and room for the text, and was not asked yet: others, and when there
-        are no more of them the expert itself."""
+        """Who has the model and room for the text, and was not asked yet: others, first those whose
+        word may speak against the expert, and when there are no more the expert itself."""
         digest = waiting.session.digest
         able = [
             peer
@@ -305,9 +316,11 @@ class Audits(Part):
             if record.model_digest == digest
             and record.context_max >= len(waiting.text)
             and peer not in waiting.tried
+            and not self._resting.is_resting(peer, now)
         ]
         others = [peer for peer in able if peer != waiting.case.expert]
-        return others or (able if waiting.session.written(waiting.case.said) else [])
+        trusted = [peer for peer in others if waiting.case.may_accuse(peer, waiting.case.expert)]
+        return trusted or others or (able if waiting.session.written(waiting.case.said) else [])
 
     def _question(self, waiting: Waiting) -> Score:
         said = waiting.case.said
@@ -353,6 +366,7 @@ class Audits(Part):
         for session in self._sessions.gone(peer):
             self._begin(session, now)
         if self._current is not None and self._current.by == peer:
+            self._resting.rest(peer, now)
             return self._ask(self._current, now)
         return ()
 
@@ -361,6 +375,8 @@ class Audits(Part):
             self._begin(session, now)
         current = self._current
         if current is not None and current.until <= now:
+            assert current.by is not None
+            self._resting.rest(current.by, now)
             return [self._close(current), *self._ask(current, now)]
         return ()
 
@@ -387,7 +403,7 @@ def _lists(waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
 
 
 def _brought(
-    number: int, signed: Signed, around: Surroundings, rng: random.Random, now: float
+    signed: Signed, around: Surroundings, rng: random.Random, accusers: MayAccuse, now: float
 ) -> Waiting | None:
     """A session of a receipt, to be looked at now. Whoever brings it has chosen it, so it changes
     nothing that this node thinks of its expert. None: nobody has the model."""
@@ -398,6 +414,6 @@ def _brought(
     opened = Open(0, record.model_digest, known[0].vocab_fingerprint, around.digest())
     transcript = Transcript(record.session, record.model_digest)
     session = Ongoing(signed.peer, transcript, opened, known[0])
-    case = Case(signed.peer, said, around.own)
+    case = Case(signed.peer, said, around.own, accusers)
     text = signed.found.text[: said[-1].length]
-    return Waiting(case, text, session, now - WAIT_S, opinion=number)
+    return Waiting(case, text, session, now - WAIT_S)

@@ -6,12 +6,16 @@ is never wrong; other holders are believed only two against one, and where there
 knows who is wrong. Last of all the expert itself is asked: it sees a new prompt, and does not know
 what of it is looked at. Who says something else than it has signed is wrong, whoever else has the
 model; who says the same again has shown nothing but that.
+
+Two that are new to this node speak against nobody whom it knows for longer: an identity with an
+honest expert's model in its record costs nothing, and two of them would have that expert excluded
+wherever it is the only one of its model. What they cannot have made up is when they came.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,6 +59,10 @@ class Finding:
     by: tuple[PeerId, ...] = ()
 
 
+MayAccuse = Callable[[PeerId, PeerId], bool]
+"""Whether the word of the first may speak against the second."""
+
+
 @dataclass(slots=True)
 class Case:
     """`own` is our own peer id: what our own engine says of its model's file is so."""
@@ -62,6 +70,7 @@ class Case:
     expert: PeerId
     said: tuple[Said, ...]
     own: PeerId
+    may_accuse: MayAccuse
     _replies: dict[PeerId, tuple[SparseList, ...]] = field(default_factory=dict)
 
     def answered(self, by: PeerId, lists: Sequence[SparseList]) -> Finding | None:
@@ -77,15 +86,27 @@ class Case:
             return Finding(Verdict.DIFFERED, found, self.expert, asked)
         if len(asked) == 1:
             return None
-        second = asked[0]
+        verdicts = [self._between_three(second, by, found) for second in asked[:-1]]
+        # None: those who agree may not say so of the third, and somebody else is asked.
+        return next((one for one in verdicts if one is not None), None)
+
+    def _between_three(
+        self, second: PeerId, third: PeerId, found: tuple[Difference, ...]
+    ) -> Finding | None:
+        """`found` is what the third and the expert differ by."""
+        between, asked = self._between(second, third), self.asked
+        is_apart = differs(between)
         if not differs(found):
-            between = self._between(second, by)
-            if not differs(between):  # It is near to both: they are hardly apart.
+            if not is_apart:  # It is near to both: they are hardly apart.
                 return Finding(Verdict.AGREED, found, by=asked)
-            return Finding(Verdict.DIFFERED, between, second, asked)
-        if not differs(self._between(second, by)):
-            return Finding(Verdict.DIFFERED, found, self.expert, asked)
-        return self.without_third()
+            accused, by, why = second, (self.expert, third), between
+        elif not is_apart:
+            accused, by, why = self.expert, (second, third), found
+        else:
+            return self.without_third()
+        if not all(self.may_accuse(one, accused) for one in by):
+            return None
+        return Finding(Verdict.DIFFERED, why, accused, asked)
 
     def without_third(self) -> Finding:
         """Nobody else can be asked."""

@@ -11,7 +11,7 @@ from typing import Final
 from swarmllm.core.effects import AppendToLedger, Save
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.part import Told
-from swarmllm.core.trust.case import Finding, Verdict
+from swarmllm.core.trust.case import Finding, MayAccuse, Verdict
 from swarmllm.core.trust.comparison import mean
 from swarmllm.core.trust.evidence import is_credible
 from swarmllm.core.trust.history import HISTORY, Audit, History
@@ -159,6 +159,11 @@ class Findings:
         if not self._reputation.failed(peer, digest, suspicion.after(finding.found), now_s, why):
             return ()
         return self._excluded(peer, digest, why, now_s)
+
+    def accusers(self, digest: bytes, now_s: float) -> MayAccuse:
+        """Who may speak against whom in a case about this model that begins now."""
+        own, found = self._own, self._reputation
+        return lambda one, other: one == own or found.may_accuse(one, other, digest, now_s)
 
     def proved(self, peer: PeerId, digest: bytes, why: str, now_s: float) -> Told:
         """What proves itself speaks against an expert; nothing if it is excluded already."""

@@ -60,6 +60,15 @@ class Account:
     excluded_until_s: float = 0.0
     why: str = ""
 
+    def no_later(self, now_s: float, excluded_s: float) -> Account:
+        """As it is where the clock was ahead when it was written: nothing of it is from the future,
+        and nobody is excluded for longer than one is."""
+        if now_s >= self.at_s:
+            return self
+        until_s = min(self.excluded_until_s, now_s + excluded_s)
+        since_s = min(self.since_s, now_s)
+        return replace(self, since_s=since_s, at_s=now_s, excluded_until_s=until_s)
+
     def faded(self, now_s: float) -> Account:
         """As it counts now. A clock that runs backwards stands still."""
         if now_s <= self.at_s:
@@ -83,9 +92,15 @@ class Reputation:
     """`accounts` are bounded: whoever is known for the shortest time is forgotten first, and
     nobody who is excluded."""
 
-    def __init__(self, terms: Terms | None = None, saved: bytes = b"") -> None:
+    def __init__(
+        self, terms: Terms | None = None, saved: bytes = b"", now_s: float = math.inf
+    ) -> None:
+        """`now_s` is Unix time: nothing that was saved happened later."""
         self.terms = terms or Terms()
-        self._accounts: dict[Key, Account] = dict(_unpacked(saved))
+        excluded_s = self.terms.excluded_days * DAY_S
+        self._accounts: dict[Key, Account] = {
+            key: one.no_later(now_s, excluded_s) for key, one in _unpacked(saved)
+        }
         self._first_s = min((one.since_s for one in self._accounts.values()), default=math.inf)
         self.version = 0
         """Changes whenever there is something to save."""
@@ -124,6 +139,14 @@ class Reputation:
         grown = (age_days - terms.capped_days) / (terms.whole_days - terms.capped_days)
         return NEW_TRUST + (1 - NEW_TRUST) * grown
 
+    def may_accuse(self, one: PeerId, other: PeerId, digest: bytes, now_s: float) -> bool:
+        """Whether what the first says of their model may speak against the second: not if the
+        second is known for longer, by a day or more, unless both are for so long that nothing is
+        to be gained by waiting."""
+        since_s = self.of(one, digest, now_s).since_s
+        is_whole = now_s - since_s >= self.terms.whole_days * DAY_S
+        return is_whole or since_s <= self.of(other, digest, now_s).since_s + DAY_S
+
     def audit_chance(self, peer: PeerId, digest: bytes) -> float:
         """How likely its next session is audited."""
         found = self._accounts.get((peer, digest))
@@ -132,7 +155,7 @@ class Reputation:
     # --- what goes into it ------------------------------------------------------------------------
 
     def met(self, peer: PeerId, digest: bytes, now_s: float) -> None:
-        """It has answered: its time begins."""
+        """It has answered, or was asked in an audit: its time begins."""
         if (peer, digest) not in self._accounts:
             self._keep(peer, digest, Account(now_s, now_s))
 

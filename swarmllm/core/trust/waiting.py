@@ -13,6 +13,10 @@ from swarmllm.messages import PeerId
 
 WAITING_MAX: Final = 16  # With more the oldest of the least urgent gives way.
 WAIT_S: Final = 30.0
+# A holder that lets an audit wait for nothing is not asked again for so long. Each time holds up
+# all other audits for a minute, and is paid for.
+REST_S: Final = 3_600.0
+RESTING_MAX: Final = 256
 
 
 @dataclass(slots=True)
@@ -66,3 +70,19 @@ class Queue:
 
     def clear(self) -> None:
         self._cases.clear()
+
+
+class Resting:
+    """Holders that let an audit wait for nothing, until when they are not asked."""
+
+    def __init__(self) -> None:
+        self._until: dict[PeerId, float] = {}
+
+    def rest(self, peer: PeerId, now: float) -> None:
+        self._until = {one: until for one, until in self._until.items() if until > now}
+        if len(self._until) >= RESTING_MAX:
+            del self._until[min(self._until, key=lambda one: (self._until[one], one))]
+        self._until[peer] = now + REST_S
+
+    def is_resting(self, peer: PeerId, now: float) -> bool:
+        return self._until.get(peer, -math.inf) > now

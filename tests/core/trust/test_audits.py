@@ -33,10 +33,11 @@ from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
 from swarmllm.core.trust.keeping import RECORDS
 from swarmllm.core.trust.purse import FIRST
 from swarmllm.core.trust.receipt import Signed
+from swarmllm.core.trust.reputation import DAY_S
 from swarmllm.core.trust.sessions import SIGN_S
 from swarmllm.core.trust.track_record import NOTHING, TrackRecord, TrackRecords
 from swarmllm.core.trust.transcript import Chain, Replay, Said, begin
-from swarmllm.core.trust.waiting import WAIT_S
+from swarmllm.core.trust.waiting import REST_S, WAIT_S
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import (
     Busy,
@@ -77,6 +78,7 @@ class Bench:
         default_factory=lambda: dict.fromkeys((EXPERT, SECOND, THIRD), SIGNS)
     )
     now: float = 100.0
+    seed: int = 1
     sessions: MemoSessions = field(default_factory=MemoSessions)
     chains: dict[int, Chain] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ class Bench:
         around = Surroundings(
             OWN, lambda _: sorted(self.holders.items()), lambda: bytes(8), lambda _, __: True
         )
-        trust = self.sessions.trust(OWN, random.Random(1), 1e9)
+        trust = self.sessions.trust(OWN, random.Random(self.seed), 1e9)
         self.reputation = trust.reputation
         self.records = TrackRecords()
         self.part = Audits(trust, around, self.records)
@@ -217,6 +219,33 @@ def test_a_third_is_asked_where_two_differ_and_its_word_excludes() -> None:
     assert bench.verdicts == [Verdict.DIFFERED]
     assert bench.part.trust(EXPERT, DIGEST, bench.now) == 0
     assert bench.part.trust(by, DIGEST, bench.now) > 0
+
+
+def test_two_newcomers_that_take_the_model_of_a_known_expert_do_not_exclude_it() -> None:
+    """The identities cost nothing, and run no model."""
+    bench = Bench()
+    bench.now += 2 * DAY_S
+    bench.reputation.met(EXPERT, DIGEST, 1e9 + 100)
+    bench.answers(model=1)
+    told = bench.signs()
+    for _ in range(2):
+        by, score = bench.asked(told)
+        assert by in {SECOND, THIRD}
+        told = bench.looks(by, score, model=2)
+    assert bench.asked(told)[0] == EXPERT
+    bench.looks(EXPERT, bench.asked(told)[1], model=1)
+    assert bench.verdicts == [Verdict.DISPUTED]
+    assert bench.part.trust(EXPERT, DIGEST, bench.now) > 0
+
+
+def test_those_are_asked_first_whose_word_counts() -> None:
+    for seed in range(5):
+        bench = Bench(seed=seed)
+        bench.now += 2 * DAY_S
+        bench.reputation.met(EXPERT, DIGEST, 1e9 + 100)
+        bench.reputation.met(THIRD, DIGEST, 1e9 + 100)
+        bench.answers()
+        assert bench.asked(bench.signs())[0] == THIRD
 
 
 def test_without_a_third_both_are_in_dispute() -> None:
@@ -355,6 +384,30 @@ def test_a_holder_that_does_not_answer_is_replaced_and_a_case_ends(how: str) -> 
     assert set(seen) == {EXPERT, SECOND, THIRD}
     assert bench.verdicts == []
     assert bench.part.next_deadline() > bench.now
+
+
+@pytest.mark.parametrize("how", ["silent", "gone"])
+def test_a_holder_that_stalls_audits_is_not_asked_again_for_an_hour(how: str) -> None:
+    bench = Bench()
+
+    def asked(session: int) -> PeerId:
+        bench.opens(session)
+        for base in range(12):
+            bench.round(base, session=session)
+        bench.hears(ExpertTold(EXPERT, Close(session)))
+        return bench.asked(bench.tick(SIGN_S + 0.1))[0]
+
+    stalling = asked(7)
+    told = bench.tick(REPLY_S + 0.1) if how == "silent" else bench.hears(PeerGone(stalling, "gone"))
+    other, score = bench.asked(told)
+    assert {stalling, other} == {SECOND, THIRD}
+    bench.looks(other, score)
+    del bench.holders[other]
+    bench.now += REST_S / 2
+    assert asked(8) == EXPERT
+    bench.tick(REPLY_S + 0.1)
+    bench.now += REST_S
+    assert asked(9) == stalling
 
 
 def test_no_audit_begins_while_an_answer_is_written_unless_it_waits_for_too_long() -> None:

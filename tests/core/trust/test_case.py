@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from swarmllm.core.trust.case import Case, Verdict, draw
+from swarmllm.core.trust.case import Case, MayAccuse, Verdict, draw
 from swarmllm.core.trust.suspicion import POSITIONS
 from swarmllm.core.trust.transcript import Replay, Said
 from swarmllm.messages import TOKENS_MAX, PeerId
@@ -23,9 +23,13 @@ def lists(model: int) -> tuple[SparseList, ...]:
     return tuple(decode_list(encode_logits(row, ENTRIES, 0), ENTRIES, ENTRIES) for row in rows)
 
 
-def case_of(model: int) -> Case:
+def anybody(one: PeerId, other: PeerId) -> bool:
+    return True
+
+
+def case_of(model: int, may_accuse: MayAccuse = anybody) -> Case:
     said = tuple(Said(i + 1, one, ENTRIES, 0) for i, one in enumerate(lists(model)))
-    return Case(EXPERT, said, OWN)
+    return Case(EXPERT, said, OWN, may_accuse)
 
 
 @pytest.mark.parametrize("by", [OWN, SECOND])
@@ -57,6 +61,33 @@ def test_two_are_believed_against_one(
     found = case.answered(THIRD, lists(third))
     assert found is not None
     assert (found.verdict, found.against) == (verdict, against)
+
+
+NEW: frozenset[PeerId] = frozenset((SECOND, THIRD))
+FOURTH = PeerId("fourth")
+
+
+def of_old(one: PeerId, other: PeerId) -> bool:
+    return one not in NEW or other in NEW
+
+
+def test_two_that_are_new_speak_against_nobody_who_is_known_and_lie_for_nobody() -> None:
+    case = case_of(1, of_old)
+    assert case.answered(SECOND, lists(2)) is None
+    assert case.answered(THIRD, lists(2)) is None
+    assert (case.without_third().verdict, case.without_third().against) == (Verdict.DISPUTED, None)
+    found = case.answered(FOURTH, lists(1))
+    assert found is not None
+    assert (found.verdict, found.against) == (Verdict.DIFFERED, SECOND)
+
+
+def test_a_new_one_beside_a_liar_convicts_nobody_who_is_known() -> None:
+    case = Case(SECOND, case_of(2).said, OWN, of_old)
+    assert case.answered(FOURTH, lists(1)) is None
+    assert case.answered(THIRD, lists(2)) is None
+    found = case.answered(EXPERT, lists(1))
+    assert found is not None
+    assert (found.verdict, found.against) == (Verdict.DIFFERED, SECOND)
 
 
 def test_without_a_third_it_stays_a_dispute_and_without_anybody_nothing() -> None:

@@ -155,3 +155,38 @@ def test_what_is_damaged_is_forgotten(saved: bytes) -> None:
         assert isinstance(peer, str)
         assert len(digest) == 32
         assert account.valid >= 0
+
+
+@pytest.mark.parametrize(
+    ("one_days", "other_days", "may"),
+    [
+        (0.0, 0.9, True),  # Both are new: nobody knows who came first.
+        (0.0, 1.1, False),
+        (5.0, 20.0, False),
+        (20.0, 5.0, True),
+        (29.0, 60.0, False),
+        (31.0, 60.0, True),
+    ],
+)
+def test_who_is_known_for_longer_is_not_accused_by_newcomers(
+    one_days: float, other_days: float, may: bool
+) -> None:
+    found, now_s = Reputation(), 100 * DAY_S
+    found.met(PEER, DIGEST, now_s - one_days * DAY_S)
+    found.met(OTHER, DIGEST, now_s - other_days * DAY_S)
+    assert found.may_accuse(PEER, OTHER, DIGEST, now_s) == may
+
+
+def test_a_clock_that_was_ahead_leaves_nobody_excluded_for_years_nor_new_for_ever() -> None:
+    before = Reputation()
+    before.met(OTHER, DIGEST, START_S)
+    before.met(PEER, DIGEST, days(3_650))
+    before.failed(OTHER, DIGEST, ALARM, days(3_650), "why")
+    after = Reputation(saved=before.packed(), now_s=days(1))
+    assert after.is_excluded(OTHER, DIGEST, days(1))
+    assert not after.is_excluded(OTHER, DIGEST, days(9))
+    assert after.trust(OTHER, DIGEST, days(40)) == 1
+    assert after.trust(PEER, DIGEST, days(40)) == 1
+    assert after.of(OTHER, DIGEST, days(8)).failed < 0.6
+    same = Reputation(saved=before.packed(), now_s=days(3_651))
+    assert dict(same) == dict(before)

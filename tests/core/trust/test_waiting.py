@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarmllm.core.trust.waiting import WAIT_S, WAITING_MAX, Queue, Waiting
+from swarmllm.core.trust.waiting import (
+    REST_S,
+    RESTING_MAX,
+    WAIT_S,
+    WAITING_MAX,
+    Queue,
+    Resting,
+    Waiting,
+)
+from swarmllm.messages import PeerId
 
 
 def waiting(since: float, *, is_urgent: bool = False) -> Waiting:
@@ -28,3 +37,12 @@ def test_with_too_many_the_oldest_of_the_least_urgent_gives_way() -> None:
     queue.add(waiting(99, is_urgent=True))
     assert len(queue) == WAITING_MAX
     assert [queue.pop().since for _ in range(4)] == [0, 1, 99, 3]
+
+
+def test_those_that_rest_are_bounded_and_the_first_to_be_asked_again_gives_way() -> None:
+    resting = Resting()
+    for number in range(RESTING_MAX + 1):
+        resting.rest(PeerId(str(number)), float(number))
+    assert not resting.is_resting(PeerId("0"), RESTING_MAX)
+    assert resting.is_resting(PeerId("1"), RESTING_MAX)
+    assert not resting.is_resting(PeerId("1"), REST_S + 1)
