@@ -25,6 +25,7 @@ from swarmllm.core.trust.transcript import (
     ROUNDS_MAX,
     Replay,
     Round,
+    Said,
     chain_of,
     replay,
 )
@@ -33,6 +34,11 @@ from swarmllm.messages import SESSION_SEALED_MAX, VOCABULARY_MAX, PeerId, Sessio
 
 RECEIPT_BYTES_MAX: Final = 64 << 20
 SESSIONS_MAX: Final = 64
+VALUES_MAX: Final = 1 << 21
+"""Of its JSON, for each is an object of Python: 22 million empty lists fit into 64 MiB and take 1.6
+GB. The longest 16 sessions have half as many."""
+TEXTS_MAX: Final = 1 << 20  # Tokens of all its sessions together.
+COMPARED_MAX: Final = 65_536  # Pairs of lists that are compared for a contradiction.
 FORMAT: Final = "swarmllm receipt 1"
 CONTRADICTION: Final = 0.5
 """Total variation of two signed lists of one expert and model for one text, from which on no
@@ -69,6 +75,8 @@ def read(data: bytes, unseal: Unseal) -> tuple[Signed, ...]:
     of it is not good."""
     if len(data) > RECEIPT_BYTES_MAX:
         raise RemoteError(f"a receipt of {len(data)} bytes exceeds {RECEIPT_BYTES_MAX}")
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_MAX:
+        raise RemoteError(f"a receipt has at most {VALUES_MAX} values")
     try:
         found: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -78,7 +86,13 @@ def read(data: bytes, unseal: Unseal) -> tuple[Signed, ...]:
     rows = found.get("sessions")
     if not isinstance(rows, list) or not 1 <= len(rows) <= SESSIONS_MAX:
         raise RemoteError(f"a receipt has 1 to {SESSIONS_MAX} sessions")
-    return tuple(_session(row, unseal) for row in rows)
+    signed, tokens = [], 0
+    for row in rows:
+        signed.append(_session(row, unseal))
+        tokens += len(signed[-1].found.text)
+        if tokens > TEXTS_MAX:
+            raise RemoteError(f"a receipt has at most {TEXTS_MAX} tokens")
+    return tuple(signed)
 
 
 def _session(row: Any, unseal: Unseal) -> Signed:
@@ -115,23 +129,32 @@ def _rounds(rows: Any) -> tuple[Round, ...]:
 def contradictions(one: Signed, other: Signed) -> tuple[Difference, ...]:
     """Where two signed sessions of one expert and one model say different things of one text, by
     more than any rounding. It proves itself: nobody has to be believed."""
-    if (one.peer, one.record.model_digest) != (other.peer, other.record.model_digest):
-        return ()
-    theirs = {other.found.text[: said.length]: said for said in other.found.said}
-    pairs = [(said, theirs.get(one.found.text[: said.length])) for said in one.found.said]
-    found = [
-        compare(mine.listed, match.listed, min(mine.entries_max, match.entries_max))
-        for mine, match in pairs
-        if match is not None and mine.entries_max == match.entries_max
-    ]
+    found = (compare(mine.listed, its.listed, mine.entries_max) for mine, its in _pairs(one, other))
     return tuple(each for each in found if each.variation >= CONTRADICTION)
+
+
+def _pairs(one: Signed, other: Signed) -> list[tuple[Said, Said]]:
+    """What the two say of one text, asked for as many entries."""
+    if (one.peer, one.record.model_digest) != (other.peer, other.record.model_digest):
+        return []
+    theirs = {(said.mark, said.entries_max): said for said in other.found.said}
+    pairs = [(said, theirs.get((said.mark, said.entries_max))) for said in one.found.said]
+    return [(mine, its) for mine, its in pairs if its is not None]
 
 
 def contradicted(signed: Sequence[Signed]) -> list[tuple[PeerId, bytes]]:
     """The experts, with their models, that contradict themselves in these sessions, each once."""
-    pairs = combinations(signed[: 2 * SESSIONS_MAX], 2)
-    found = [(one.peer, one.record.model_digest) for one, two in pairs if contradictions(one, two)]
-    return list(dict.fromkeys(found))
+    found: dict[tuple[PeerId, bytes], None] = {}
+    left = COMPARED_MAX
+    for one, two in combinations(signed[: 2 * SESSIONS_MAX], 2):
+        key = one.peer, one.record.model_digest
+        if key in found:
+            continue
+        if (left := left - len(_pairs(one, two))) < 0:
+            break
+        if contradictions(one, two):
+            found[key] = None
+    return list(found)
 
 
 def _packed(data: bytes) -> str:

@@ -22,7 +22,7 @@ from typing import Final
 
 from swarmllm.errors import RemoteError
 from swarmllm.messages import NO_HALT_DIGEST, Score, ScoreAllowed, ScoreDraft, Scores
-from swarmllm.wire import codec, context
+from swarmllm.wire import codec
 from swarmllm.wire.sparse import SparseList, decode_list
 
 BEGIN: Final = b"swarmllm/transcript/1\0"
@@ -34,6 +34,7 @@ BODY_BYTES_MAX: Final = 65_536
 HEADS_BYTES_MAX: Final = 1 << 20
 """Questions of a session; with more it is not audited."""
 NO_BODY: Final = b""
+MARK_BYTES: Final = 16  # Of the hash of a text. The 8 bytes of `wire.context` two texts can share.
 
 QUESTIONS: Final = (Score, ScoreAllowed, ScoreDraft)
 
@@ -125,12 +126,14 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the expert said of the token behind the first `length` tokens of the text."""
+    """What the expert said of the token behind the first `length` tokens of the text. `mark`: the
+    hash of those, which nobody can make another text have."""
 
     length: int
     listed: SparseList
     entries_max: int
     follows: int | None
+    mark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def replay(rounds: Sequence[Round], vocab_size: int) -> Replay:
     """What the rounds say. RemoteError if they are no session: questions that build on text that is
     not there, or answers that do not fit."""
     text: list[int] = []
-    digests = [context.EMPTY]
+    marks = [bytes(MARK_BYTES)]
     found: list[tuple[int, bytes, SparseList, int]] = []
     for one in rounds:
         score = codec.decode(one.head, QUESTIONS)
@@ -162,21 +165,26 @@ def replay(rounds: Sequence[Round], vocab_size: int) -> Replay:
             raise RemoteError(
                 f"a question builds on {score.base} tokens where {len(text)} were sent"
             )
-        del text[score.base :], digests[score.base + 1 :]
+        del text[score.base :], marks[score.base + 1 :]
         text += score.tokens
         for token in score.tokens:
-            digests.append(context.extend(digests[-1], token))
+            marks.append(_marked(marks[-1], token))
         if one.body:
             found += (
-                (length, digests[length], listed, score.entries_max)
+                (length, marks[length], listed, score.entries_max)
                 for length, listed in _lists(score, one, vocab_size)
             )
     said = {
-        length: Said(length, listed, most, text[length] if length < len(text) else None)
-        for length, digest, listed, most in found
-        if length <= len(text) and digests[length] == digest
+        length: Said(length, listed, most, text[length] if length < len(text) else None, mark)
+        for length, mark, listed, most in found
+        if length <= len(text) and marks[length] == mark
     }
     return Replay(tuple(text), tuple(said[length] for length in sorted(said)))
+
+
+def _marked(mark: bytes, token: int) -> bytes:
+    """The hash of a text that is one token longer."""
+    return sha256(mark + token.to_bytes(4, "big")).digest()[:MARK_BYTES]
 
 
 def _lists(score: Score, one: Round, vocab_size: int) -> Iterator[tuple[int, SparseList]]:

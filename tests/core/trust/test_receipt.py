@@ -15,6 +15,7 @@ from swarmllm.adapters.operator_keys import verify
 from swarmllm.core.trust.receipt import (
     RECEIPT_BYTES_MAX,
     SESSIONS_MAX,
+    VALUES_MAX,
     Signed,
     contradicted,
     contradictions,
@@ -106,6 +107,28 @@ def test_depth_and_size_are_bounded_before_anything_is_built() -> None:
     for data in (b"[" * 100_000, b" " * (RECEIPT_BYTES_MAX + 1)):
         with pytest.raises(RemoteError):
             read(data, opened)
+
+
+def test_the_number_of_values_is_bounded_before_anything_is_built() -> None:
+    """22 million empty lists fit into a receipt, and took 1.6 GB."""
+    data = b'{"format":"swarmllm receipt 1","sessions":[' + b"[]," * VALUES_MAX + b"0]}"
+    assert len(data) < RECEIPT_BYTES_MAX
+    with pytest.raises(RemoteError, match=f"at most {VALUES_MAX} values"):
+        read(data, opened)
+
+
+def test_the_text_of_all_sessions_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmllm.core.trust.receipt.TEXTS_MAX", 5)
+    assert len(read(receipt(session(1, 2), session(4, 5, 6)), opened)) == 2
+    with pytest.raises(RemoteError, match="at most 5 tokens"):
+        read(receipt(session(1, 2, 3), session(4, 5, 6)), opened)
+
+
+def test_few_pairs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = [of(1, 2, 3), of(1, 2, 3), of(1, 5, 3)]
+    assert contradicted(brought) == [(EXPERT.peer, DIGEST)]
+    monkeypatch.setattr("swarmllm.core.trust.receipt.COMPARED_MAX", 4)
+    assert contradicted(brought) == []
 
 
 def of(*numbers: int, key: KeyFile = EXPERT) -> Signed:

@@ -99,6 +99,20 @@ def test_the_text_is_what_was_sent_last_and_lists_of_thrown_away_text_are_left_o
     assert all(one.entries_max == WORDS for one in again.said)
 
 
+def test_a_text_that_shares_the_short_hash_of_another_one_is_told_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever writes a receipt chooses the texts, and 8 bytes collide after some hours of work: a
+    list of one text would stand under the other, and an honest expert look like a liar."""
+    monkeypatch.setattr("swarmllm.wire.context.extend", lambda *_: bytes(8))
+    found = kept((asked(0, 1, 2), said(listed(1))), (asked(0, 3, 4), said(listed(2))))
+    (kept_one,) = replay(found.rounds, WORDS).said
+    (alone,) = replay(kept((asked(0, 3, 4), said(listed(2)))).rounds, WORDS).said
+    (other,) = replay(kept((asked(0, 1, 2), said(listed(1)))).rounds, WORDS).said
+    assert kept_one.mark == alone.mark != other.mark
+    assert list(kept_one.listed.ids) == list(alone.listed.ids)
+
+
 def test_what_a_draft_appended_is_no_text() -> None:
     plain = asked(0, 1, 2)
     fields = {name: getattr(plain, name) for name in Score.__dataclass_fields__}
