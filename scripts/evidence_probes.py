@@ -3,7 +3,6 @@ each prints one JSON object a line.
 
     python -m scripts.evidence_probes lan [RUNS]      # how soon three processes know each other
     python -m scripts.evidence_probes yield [RUNS]    # how soon an owner has the machine back
-    python -m scripts.evidence_probes web-votes       # what of the HTTP API takes a vote
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import psutil
 import trio
 
 from swarmllm.adapters.llama.engine import WORKER
-from swarmllm.api.openapi import document
 from swarmllm.cli.output import print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
@@ -198,20 +196,6 @@ async def _written(asker: NodeProcess, act: Callable[[], None]) -> str:
     raise AssertionError("an answer without an end")
 
 
-# --- votes ----------------------------------------------------------------------------------------
-
-
-def web_votes() -> None:
-    """The operations of the HTTP API whose path or summary speaks of casting a vote."""
-    found = [
-        f"{method.upper()} {path}"
-        for path, operations in document(with_keys=False)["paths"].items()
-        for method in operations
-        if method == "post" and "vote" in path
-    ]
-    print_record({"event": "web_votes", "operations": found})
-
-
 # --- all ------------------------------------------------------------------------------------------
 
 
@@ -235,8 +219,6 @@ def main(words: Sequence[str]) -> None:
             trio.run(lan, int(runs[0]) if runs else 20)
         case ["yield", *runs]:
             trio.run(yielding, int(runs[0]) if runs else 5)
-        case ["web-votes"]:
-            web_votes()
         case _:
             sys.exit(__doc__)
 

@@ -168,12 +168,6 @@ def _halted(found: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
     return bool(times) and max(times.values()) <= 1000, said or "no time was told"
 
 
-def _votes(found: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
-    (one,) = found
-    said = ", ".join(one["operations"])
-    return bool(said), said or "no operation of the HTTP API takes a vote; the console only shows"
-
-
 def _mended(found: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
     shares = [float(record["results"]["mended"]) for record in found]
     said = f"{sum(share > 0.5 for share in shares)} of {len(shares)} faults mended by half or more"
@@ -342,10 +336,14 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         "web-votes",
         "votes by a web page, in the same ledger",
-        ("scripts.evidence_probes", "web-votes"),
-        "the description of the HTTP API",
-        "an operation that takes a vote",
-        figures("web_votes", _votes),
+        tests(
+            "tests/api/console/test_browser.py::"
+            "test_votes_of_the_page_and_of_the_command_line_are_in_one_ledger_and_pass_a_proposal",
+            "tests/api/test_voting.py",
+        ),
+        "a node process with a charter, its console in Chromium, and the command line",
+        "one vote by each, in the node's ledger, pass a proposal; nobody votes from elsewhere",
+        tests_pass,
     ),
     Row(
         "tiers",

@@ -181,6 +181,18 @@ def read_key(path: Path) -> OperatorKey:
     return _parse(data, path)
 
 
+def keys_in(folder: Path, most: int) -> tuple[list[OperatorKey], list[str]]:
+    """The keys of the first so many key files of a folder, in the order of their names, and a
+    sentence for each that cannot be used. Nothing where there is no such folder."""
+    keys, faults = list[OperatorKey](), list[str]()
+    for path in sorted(folder.glob("*.key"))[:most]:
+        try:
+            keys.append(read_key(path))
+        except LocalError as fault:
+            faults.append(str(fault))
+    return keys, faults
+
+
 def read_public(word: str) -> bytes:
     """A public key (32 bytes) from what people give for one: 64 hex digits, a `.pub` file, or a key
     file.

@@ -11,6 +11,7 @@ from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesBody
 from swarmllm.api.dialects.openai_chat import ChatBody
 from swarmllm.api.dialects.openai_completions import CompletionBody
 from swarmllm.api.dialects.openai_responses import ResponsesBody
+from swarmllm.api.voting import VoteBody
 
 _ASKED: Final = (401, 403, 429)  # Before any route: `guard`.
 _SENT: Final = (400, *_ASKED, 408, 413, 415)  # With a body.
@@ -157,9 +158,23 @@ ENDPOINTS: Final = (
     _change("start_here", "this node generates again"),
     _change("halt_publish", "signed orders are brought to the swarm"),
     _change("shutdown", "this node ends"),
+    _change("submit", "proposals and votes that were signed elsewhere are handed in"),
+    Endpoint(
+        method="POST",
+        path="/api/vote",
+        name="vote",
+        says="a key of the node's data folder votes on a proposal; on this machine alone",
+        reply="Record",
+        statuses=(*_SENT, 503),
+        body=VoteBody,
+        example={"id": "0a" * 32, "yes": True, "key": "0b" * 16, "passphrase": "four good words"},
+        needs_token=True,
+    ),
 )
 
 READS: Final = frozenset(
     one.name for one in ENDPOINTS if one.method == "GET" and one.path == f"/api/{one.name}"
 )
-CHANGES: Final = frozenset(one.name for one in ENDPOINTS if one.needs_token)
+CHANGES: Final = frozenset(one.name for one in ENDPOINTS if one.needs_token and one.body is None)
+"""Those that the service does as they are asked for."""
+SIGNED: Final = frozenset(one.name for one in ENDPOINTS if one.needs_token and one.body)

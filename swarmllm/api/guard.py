@@ -5,7 +5,8 @@ stand the lists of hosts (a name that an attacker's DNS points here is not on it
 page's requests carry its own), and that bodies must be JSON, which a page cannot send elsewhere
 without a preflight. A key, where there is one, is asked for everywhere but at `/health` and at the
 console's pages, which are empty then. State changes need a token that only programs which can read
-the node's folder know, on loopback too.
+the node's folder know, on loopback too. What a voter's key signs is asked for on this machine
+alone, without a proxy between, by a program or by the console's own page.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PER_S: Final = 40.0  # ... and how many more it may send each second.
 BUCKETS_MAX: Final = 256
 HEALTH: Final = "/health"
 TOKEN_HEADER: Final = "x-swarmllm-token"
+PASSED_ON: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""What a proxy says of a request that it passes on."""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,25 @@ class Guard:
                 f" the header {TOKEN_HEADER}",
                 code="token_required",
             )
+
+    def check_here(self, headers: Mapping[str, str], peer: str) -> None:
+        """Problem unless who asks is on this machine, by an address of it, and no page but the
+        console's. `peer`: the address from which the request comes."""
+        host = headers.get("host", "").lower()
+        is_here = _is_loopback(peer) and (
+            _name_of(host) == "localhost" or _is_loopback(_name_of(host))
+        )
+        is_own = headers.get("origin") in {None, f"http://{host}"} and headers.get(
+            "sec-fetch-site", "same-origin"
+        ) in {"same-origin", "none"}
+        if is_here and is_own and not any(name in headers for name in PASSED_ON):
+            return
+        raise Problem(
+            403,
+            "a voter's key signs on its own machine alone: open the console there by a loopback"
+            " address, or use `swarmllm vote`",
+            code="not_here",
+        )
 
     def _check_host(self, host: str) -> None:
         name = _name_of(host)
@@ -167,6 +189,15 @@ def _name_of(host: str) -> str:
         return name if bracket else host
     name, _, port = host.rpartition(":")
     return name if name and port.isdigit() else host
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # As a socket for both kinds tells IPv4.
+    return (mapped or address).is_loopback
 
 
 def _is_address(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -20,7 +21,7 @@ from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesDialect
 from swarmllm.api.dialects.openai_chat import ChatDialect
 from swarmllm.api.dialects.openai_completions import CompletionDialect
 from swarmllm.api.dialects.openai_responses import ResponsesDialect
-from swarmllm.api.endpoints import CHANGES, READS
+from swarmllm.api.endpoints import CHANGES, READS, SIGNED
 from swarmllm.api.guard import Guard
 from swarmllm.api.metrics import PATH, metrics
 from swarmllm.api.models import listed, resolved
@@ -28,6 +29,7 @@ from swarmllm.api.openapi import document
 from swarmllm.api.problem import Problem, broken_off, problem_of
 from swarmllm.api.reply import Reply
 from swarmllm.api.shield import Shield
+from swarmllm.api.voting import Voting
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.service import Client
@@ -38,12 +40,17 @@ _NOT_SERVED: Final = ("embeddings", "audio", "images", "moderations", "files", "
 MakeDialect = Callable[[dict[str, Any], dict[str, Any]], Dialect]
 
 
-def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) -> ASGIApp:
-    """The whole application; `clock` tells Unix time."""
+def api(
+    client: Client,
+    guard: Guard,
+    clock: Callable[[], float] = time.time,
+    key_folder: Path | None = None,
+) -> ASGIApp:
+    """The whole application; `clock` tells Unix time. `key_folder`: where voters' keys are."""
     document(bool(guard.keys))  # Before there is a loop that it could hold.
-    routes = _Routes(client, guard, clock)
+    routes, voting = _Routes(client, guard, clock), Voting(client, guard, key_folder)
     table = [
-        *console(client, guard),
+        *console(client, guard, voting),
         Route("/health", routes.health),
         Route("/ready", routes.ready),
         Route("/openapi.json", routes.openapi),
@@ -58,6 +65,7 @@ def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) ->
         *(Route(f"/api/{op}", routes.show) for op in sorted(READS)),
         Route("/api/receipts/{name}", routes.receipt),
         *(Route(f"/api/{op}", routes.change, methods=["POST"]) for op in sorted(CHANGES)),
+        Route("/api/vote", voting.vote, methods=["POST"]),
     ]
     router = Router(table, redirect_slashes=False, default=_unknown)
     return Shield(router, guard)
@@ -187,6 +195,6 @@ async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
     if kind in _NOT_SERVED:
         raise Problem(404, f"{kind} cannot be served: the experts of the swarm write text")
     if path.startswith("/api/"):
-        told = ", ".join(sorted(READS | CHANGES))
+        told = ", ".join(sorted(READS | CHANGES | SIGNED))
         raise Problem(404, f"there is no {path[:80]!r}; there is {told}", code="not_found")
     raise Problem(404, f"there is no {path[:80]!r} here", code="not_found")

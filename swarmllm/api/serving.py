@@ -39,7 +39,7 @@ TOKEN_BYTES_MAX: Final = 256
 @dataclass(frozen=True, slots=True)
 class Options:
     """`keys` as `runtime.config.readers.hashed_key` keeps them. `token_file`: where the token for
-    state changes is kept."""
+    state changes is kept, in the data folder, in which voters' keys may lie as well."""
 
     host: str
     port: int
@@ -169,11 +169,13 @@ class _Loaded:
         from swarmllm.api.guard import Guard
         from swarmllm.api.metrics import Counting
         from swarmllm.api.routes import api
+        from swarmllm.api.voting import KEY_FOLDER
 
         guard = Guard(
             frozenset(options.keys), frozenset(options.hosts), frozenset(options.origins), token
         )
-        self._app = ASGIWrapper(Counting(api(client, guard)))  # type: ignore[arg-type]
+        app = api(client, guard, key_folder=options.token_file.parent / KEY_FOLDER)
+        self._app = ASGIWrapper(Counting(app))  # type: ignore[arg-type]
         self._config = Config()
         self._config.errorlog = self._config.accesslog = None
         self._config.include_server_header = False

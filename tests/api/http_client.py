@@ -55,10 +55,12 @@ class Got:
 
 
 @dataclass
-class Client:
+class Caller:
+    """Asks an application. `peer`: the address from which it does."""
+
     app: ASGIApp
-    swarm: LittleSwarm
     headers: dict[str, str] = field(default_factory=dict)
+    peer: str = "127.0.0.1"
 
     async def get(self, path: str, **headers: str) -> Got:
         return await self.send("GET", path, b"", headers)
@@ -116,9 +118,17 @@ class Client:
             "query_string": path.partition("?")[2].encode(),
             "headers": [(k.lower().encode(), v.encode()) for k, v in given.items() if v],
             "root_path": "",
+            "client": (self.peer, 40_000),
         }
         await self.app(scope, receive, send)
         return got
+
+
+@dataclass
+class Client(Caller):
+    """Of the first member of a little swarm."""
+
+    swarm: LittleSwarm = field(kw_only=True)
 
 
 class Compiled(Grammars):
@@ -146,4 +156,4 @@ async def serving(
         if one.orders is not None:
             halts = HaltService(one.driver, one.orders, lambda: one.local.view().peers)
         service.open(one.local, halts)
-        yield Client(api(service, guard or Guard(), lambda: 1_000.0), swarm)
+        yield Client(api(service, guard or Guard(), lambda: 1_000.0), swarm=swarm)

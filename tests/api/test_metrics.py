@@ -54,7 +54,7 @@ def rows_of_all() -> list[list[object]]:
 @under_mock_clock
 async def test_what_a_node_did_is_served() -> None:
     async with serving([7, 8]) as bare:
-        client = Client(Counting(bare.app), bare.swarm)
+        client = Client(Counting(bare.app), swarm=bare.swarm)
         body = {"model": "swarm", "prompt": "ab", "max_tokens": 5}
         for _ in range(2):
             assert (await client.post("/v1/completions", body)).status == 200

@@ -17,6 +17,8 @@ from swarmllm.api.console.paths import LIVE, PAGES, STATIC
 from swarmllm.api.console.rendering import TITLES, Pages
 from swarmllm.api.guard import Guard
 from swarmllm.api.problem import Problem
+from swarmllm.api.voting import Voting
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.service import Client
 
 TYPES: Final = {
@@ -32,8 +34,8 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def console(client: Client, guard: Guard) -> list[Route]:
-    routes = _Console(client, is_keyed=bool(guard.keys))
+def console(client: Client, guard: Guard, voting: Voting) -> list[Route]:
+    routes = _Console(client, voting, is_keyed=bool(guard.keys))
     return [
         Route("/api/events", Events(client).show, methods=["GET"]),
         *(Route(path, routes.page, methods=["GET"]) for path in PAGES),
@@ -43,8 +45,9 @@ def console(client: Client, guard: Guard) -> list[Route]:
 
 
 class _Console:
-    def __init__(self, client: Client, *, is_keyed: bool) -> None:
+    def __init__(self, client: Client, voting: Voting, *, is_keyed: bool) -> None:
         self._client = client
+        self._voting = voting
         self._is_keyed = is_keyed
         self._pages = Pages()
         self._files = {
@@ -55,15 +58,21 @@ class _Console:
     async def page(self, request: Request) -> Response:
         """Empty where a key is needed: the page's script asks for it, and then for the rest."""
         name = PAGES[request.url.path]
-        found = None if self._is_keyed else await gathered(self._client, name)
+        found = None if self._is_keyed else await self._found(name, request)
         return HTMLResponse(self._pages.page(name, found), headers=HEADERS)
 
     async def live(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in TITLES:
             raise Problem(404, f"the console has no page {name[:40]!r}", code="not_found")
-        found = await gathered(self._client, name)
+        found = await self._found(name, request)
         return HTMLResponse(self._pages.live(name, found), headers=HEADERS)
+
+    async def _found(self, name: str, request: Request) -> dict[str, Record]:
+        found = await gathered(self._client, name)
+        if name == "safety":
+            found["voting"] = await self._voting.shown(request)
+        return found
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]

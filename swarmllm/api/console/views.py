@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarmllm.api.console.wording import span
+from swarmllm.core.governance.mandate import Tier
+from swarmllm.core.wording import several
 from swarmllm.runtime.service.record import Record
 from swarmllm.wire.signed import key_id
 
@@ -63,6 +66,50 @@ def roles(charter: Mapping[str, list[str]]) -> list[tuple[str, str, list[str]]]:
         for role, what in may.items()
         if charter.get(role)
     ]
+
+
+def can_vote(one: Record, voting: Record, governance: Record, private: bool) -> list[Record]:
+    """The keys here that may vote on this proposal and have not yet. The node's own, without a name
+    and a passphrase, in a private swarm, of which it is the one voter."""
+    if not voting["here"] or governance["obstacle"] or one["state"] != "open" or not one["needs"]:
+        return []
+    said = {*one["yes"], *one["no"], *one["double"]}
+    if private:
+        return [] if said else [{"id": "", "name": "this node"}]
+    voters = set(governance["voters"]) - said
+    return [key for key in voting["keys"] if key["id"] in voters]
+
+
+def voted_here(one: Record, voting: Record) -> list[tuple[str, str]]:
+    """The keys here that have voted on this proposal, with what they said."""
+    return [
+        (key["name"], said)
+        for key in voting["keys"]
+        for said in ("yes", "no")
+        if key["id"] in one[said]
+    ]
+
+
+def after_yes(one: Record, governance: Record) -> str:
+    """What one more vote for it would do."""
+    lacking = one["needs"] - len(one["yes"]) - 1
+    if lacking > 0:
+        return f"with this vote it still needs {several(lacking, 'vote')}, each by another voter"
+    waits_s = governance["review_s"] if one["tier"] == Tier.DEPLOY_MAJOR else governance["canary_s"]
+    if not waits_s:
+        return "with this vote it passes, and every node puts it into force at once"
+    if one["tier"] == Tier.DEPLOY_MAJOR:
+        return f"with this vote it passes, and comes into force after {span(waits_s)} of review"
+    return f"with this vote it passes: a canary tries it for {span(waits_s)}, then every node does"
+
+
+def after_no(one: Record, governance: Record) -> str:
+    """What one more vote against it would do."""
+    left = governance["electorate"] - len(one["no"]) - len(one["double"]) - 1
+    if left < one["needs"]:
+        there = several(left, "voter is", "voters are")
+        return f"with this vote it cannot pass any more: {there} left"
+    return f"it can pass all the same: {one['needs']} of the {left} other voters are enough"
 
 
 @dataclass(frozen=True, slots=True)

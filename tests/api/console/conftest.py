@@ -14,14 +14,18 @@ import pytest
 import trio
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from swarmllm.adapters import operator_keys
 from swarmllm.api.serving import TOKEN_FILE, Options, serving
+from swarmllm.api.voting import KEY_FOLDER
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.testing.gguf_fixture import write_model
 from tests.api.console.records import everything
 from tests.cli.command import RunningNode
+from tests.cli.operators.conftest import Desk
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 SWARM: Final = "console-test"
+REAL_COST: Final = 2**17
 PATIENCE_MS: Final = 120_000  # Nothing may hang; beside eight programs a page takes seconds.
 
 
@@ -101,6 +105,45 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         with RunningNode(home, home / "two", *flags, *more) as second:
             second.wait_for("ready")
             yield Nodes(first, second)
+
+
+@dataclass
+class Council:
+    """A node under a charter of two voters. Ann's key lies in its data folder, ben's does not, and
+    ann has proposed to go back to phase 0, which takes both."""
+
+    node: RunningNode
+    desk: Desk
+    id: str
+
+    def typed(self, *words: str) -> list[dict[str, Any]]:
+        flags = ("--data-dir", str(self.node.data), "--json")
+        return self.desk.ok(*words, *flags).records()
+
+
+@pytest.fixture
+def council(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Council]:
+    monkeypatch.setattr(operator_keys, "SCRYPT_COST", REAL_COST)  # As the node has it.
+    (tmp_path / "desk").mkdir()
+    desk = Desk(tmp_path / "desk", monkeypatch)
+    desk.make("ann", "ben")
+    roles = [f"--{role}=ann.pub" for role in ("root", "halt", "resume", "voter")]
+    terms = ("--voter", "ben.pub", "--canary-seconds", "0", "--phase", "1", "--out", "charter")
+    alone = ("--root-threshold", "1", "--resume-threshold", "1")
+    desk.ok("charter", "create", *roles, *terms, *alone)
+    desk.ok("charter", "sign", "charter", "--key", "ann.key")
+    charter = ("--charter", str(desk.folder / "charter"))
+    flags = ("--port", "0", "--api-port", "0", "--model", "none", "--log-level", "debug")
+    home = tmp_path / "home"
+    home.mkdir()
+    with RunningNode(home, home / "data", *flags, *charter) as node:
+        node.wait_for("ready")
+        (node.data / KEY_FOLDER).mkdir()
+        shutil.copy(desk.folder / "ann.key", node.data / KEY_FOLDER)
+        council = Council(node, desk, "")
+        words = ("propose", "phase", "0", "--why", "it talks too much", "--key", "ann.key")
+        council.id = str(council.typed(*words)[-1]["id"])
+        yield council
 
 
 class Puppet:

@@ -10,6 +10,7 @@ from swarmllm.runtime.service.agent import note_fields
 from swarmllm.runtime.service.record import Record
 
 KEY = "ab" * 32
+KEY_ID = "cd" * 16
 STATES: Final = frozenset(("state", "step", "did"))
 ROLES: Final = frozenset(("root", "halt", "resume", "voter", "beacon"))
 
@@ -24,6 +25,7 @@ def everything() -> dict[str, Record]:
         "governance": _governance(),
         "proposals": {"proposals": [_proposal("open"), _proposal("enacted")]},
         "agent_status": _agent_status(),
+        "voting": {"here": True, "keys": [{"id": KEY_ID, "name": "ann"}], "faults": ["too open"]},
     }
 
 
@@ -108,6 +110,7 @@ def _halt_status() -> Record:
 def _governance() -> Record:
     return {
         **{"phase": 1, "electorate": 3, "minor_needs": 2, "major_needs": 2, "obstacle": "halted"},
+        **{"voters": [KEY_ID], "canary_s": 3600.0, "review_s": 86_400.0},
         "phases": [{"phase": 2, "experts": 280, "audits": 0, "missing": "experts"}],
     }
 
@@ -116,7 +119,8 @@ def _proposal(state: str) -> Record:
     return {
         **{"state": state, "tier_name": "deploy-minor", "by_agent": True, "id": KEY},
         **{"action": {"text": "set answer.experts to 4 (experts)"}, "why": "it is faster"},
-        **{"yes": [KEY], "no": [], "needs": 2, "waits": "one more vote"},
+        **{"yes": [KEY], "no": [], "double": [], "needs": 2, "waits": "one more vote"},
+        **{"tier": 3, "why_tier": "a report shows it", "lacks": ""},
     }
 
 

@@ -3,6 +3,7 @@ and on a narrow screen, in light and in dark."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -11,8 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from swarmllm.api.console.paths import PAGES
-from tests.api.console.conftest import KEY, Nodes, Stage, Visit, visiting
+from swarmllm.api.serving import TOKEN_FILE
+from tests.api.console.conftest import KEY, Council, Nodes, Stage, Visit, visiting
 from tests.api.console.records import everything, expert, with_texts
+from tests.cli.operators.conftest import PASSPHRASE
+from tests.e2e.test_prompt_canary import assert_untold
 
 pytestmark = pytest.mark.slow
 
@@ -202,6 +206,46 @@ def test_a_node_with_a_key_is_shown_once_the_key_is_given(browser: Browser, node
         at_most(visit, 16)
         ask(visit)
         assert "16 tokens" in ended(visit)
+
+
+def test_votes_of_the_page_and_of_the_command_line_are_in_one_ledger_and_pass_a_proposal(
+    browser: Browser, council: Council
+) -> None:
+    council.typed("vote", council.id, "yes", "--key", "ben.key")
+    with visiting(browser, *CORNERS[1]) as visit:
+        page = visit.page
+        live(visit, f"{council.node.wait_for('ready')['http']}/safety")
+        page.click(f"#no-{council.id}")
+        expect(page.locator("#vote-about")).to_contain_text("cannot pass any more")
+        page.click("#vote-cancel")
+        page.click(f"#yes-{council.id}")
+        about = page.locator("#vote-about")
+        expect(about).to_contain_text("Go back to phase 0.")
+        expect(about).to_contain_text("deploy-minor: ")
+        expect(about).to_contain_text("1 of 2 needed")
+        expect(about).to_contain_text("With this vote it passes")
+        assert wrong_for_somebody(page) == []
+        page.fill("#vote-pass", "incorrect horse")
+        page.keyboard.press("Enter")
+        page.fill("#ask-value", (council.node.data / TOKEN_FILE).read_text().strip())
+        page.keyboard.press("Enter")
+        expect(page.locator("#vote-fault")).to_contain_text("does not open the key ann")
+        page.fill("#vote-pass", PASSPHRASE)
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("2 of 2 votes for it: enacted.")
+        expect(page.locator("#vote")).to_be_hidden()
+        expect(page.locator("#live")).to_contain_text("ann has voted yes.")
+        assert page.input_value("#vote-pass") == ""
+        assert [one for one in visit.faults if "403" not in one] == []
+    (found,) = council.typed("proposals", "show", council.id)
+    assert (found["state"], len(found["yes"])) == ("enacted", 2)
+    entries = council.typed("ledger", "show", "--kind", "governance")
+    votes = [one for one in entries if one["what"] == "Vote"]
+    assert len(votes) == 2
+    for path in council.node.home.rglob("*"):  # What was typed was neither kept nor told.
+        if path.is_file():
+            assert_untold(path, path.read_bytes(), (PASSPHRASE, "incorrect horse"))
+    assert_untold("the records of join", json.dumps(council.node.records).encode(), (PASSPHRASE,))
 
 
 # --- a node that says whatever a test wants -------------------------------------------------------

@@ -43,7 +43,8 @@ class Tags(HTMLParser):
 
 def found_for(name: str, found: Any = None) -> Any:
     found = everything() if found is None else found
-    return {op: found[op] for op in ("status", *NEEDS[name])}
+    more = ("voting",) if name == "safety" else ()
+    return {op: found[op] for op in ("status", *NEEDS[name], *more)}
 
 
 @pytest.mark.parametrize("name", TITLES)

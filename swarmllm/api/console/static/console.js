@@ -19,6 +19,20 @@ export async function ask(path, options = {}) {
   }
 }
 
+/** A change of the node's state, with its token, which is asked for once; null if nobody gives it. */
+export async function post(path, body = {}) {
+  let why = "This changes the node. Its token is in the file api-token of its data folder.";
+  for (;;) {
+    const token = sessionStorage.getItem(TOKEN) ?? (await askFor("Token", TOKEN, why));
+    if (token === null) return null;
+    const headers = { "content-type": "application/json", "x-swarmllm-token": token };
+    const got = await ask(path, { method: "POST", headers, body: JSON.stringify(body) });
+    if (got.status !== 403 || (await got.clone().json()).error.code !== "token_required") return got;
+    sessionStorage.removeItem(TOKEN);
+    why = "That is not the token of this node. It is in the file api-token of its data folder.";
+  }
+}
+
 /** The sentence of an error reply. */
 export async function sentence(got) {
   try {
@@ -112,7 +126,7 @@ export function say(text) {
 let shown = null, showing = false, wanted = false;
 
 /** The part that shows the node, made anew; the place of the keyboard is kept. */
-async function refresh() {
+export async function refresh() {
   if (showing) {
     wanted = true;
     return;
@@ -211,25 +225,16 @@ async function copy(from) {
 }
 
 async function change(what, button) {
-  let why = "This changes the node. Its token is in the file api-token of its data folder.";
-  for (;;) {
-    const token = sessionStorage.getItem(TOKEN) ?? (await askFor("Token", TOKEN, why));
-    if (token === null) return;
-    button.disabled = true;
-    try {
-      const headers = { "content-type": "application/json", "x-swarmllm-token": token };
-      const got = await ask(`/api/${what}`, { method: "POST", headers, body: "{}" });
-      if (got.ok) {
-        say(what === "stop_here" ? "This node is stopped." : "This node is started.");
-        return refresh();
-      }
-      if (got.status !== 403) return say(await sentence(got));
-      sessionStorage.removeItem(TOKEN);
-      why = "That is not the token of this node. It is in the file api-token of its data folder.";
-    } catch {
-      return say("The node cannot be reached.");
-    } finally {
-      button.disabled = false;
-    }
+  button.disabled = true;
+  try {
+    const got = await post(`/api/${what}`);
+    if (got === null) return;
+    if (!got.ok) return say(await sentence(got));
+    say(what === "stop_here" ? "This node is stopped." : "This node is started.");
+    return refresh();
+  } catch {
+    say("The node cannot be reached.");
+  } finally {
+    button.disabled = false;
   }
 }
