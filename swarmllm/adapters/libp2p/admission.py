@@ -4,7 +4,8 @@ it lives.
 Two budgets, because a stranger costs us nothing to make half of a connection and something to make
 a whole one: those that shake hands give way by age and address block, those that are up by use and
 address block (`core.peers.eviction`). A third of the connections is for peers that we chose, and
-what the owner named comes in whoever is there.
+what the owner named comes in whoever is there. To whom we have lent a reservation stays as well:
+others reach it through this connection alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class _Seat:
 
 class Admission:
     """`standings` tells what connections are good for, `hang_up` ends one to make room; both are
-    set by whoever owns the connections.
+    set by whoever owns the connections. `is_lent`: whether a peer holds a reservation here; set by
+    the relay, which lends no more than `lent_max`.
 
     Connections are whatever the caller's muxed connections are; here they are only keys.
     """
@@ -94,6 +96,7 @@ class Admission:
         self._wanted: Counter[PeerId] = Counter()
         self.standings: Callable[[], Mapping[Any, Standing]] = dict
         self.hang_up: Callable[[Any, str], None] = lambda conn, _: conn.abort()
+        self.is_lent: Callable[[PeerId], bool] = lambda _: False
         self.given_way = 0
 
     @property
@@ -104,6 +107,11 @@ class Admission:
     def theirs_max(self) -> int:
         """A third of all connections stays for peers that we choose."""
         return max(1, self._limits.connections_max * 2 // 3)
+
+    @property
+    def lent_max(self) -> int:
+        """A quarter of what is for others stays for those that hold no reservation."""
+        return self.theirs_max - self.theirs_max // 4
 
     @property
     def ours(self) -> int:
@@ -197,8 +205,8 @@ class Admission:
         self._seats.pop(conn, None)
 
     def _victim(self, seat: _Seat) -> Any | None:
-        """Whom others chose gives way first; to the owner's wish also whom we did. Never whom the
-        owner named."""
+        """Whom others chose gives way first; to the owner's wish also whom we did, or have lent a
+        reservation. Never whom the owner named."""
         key = evicted(self._guests(ours=False), None if seat.is_ours else seat.block)
         if key is None and seat.is_owners:
             key = evicted(self._guests(ours=True), None)
@@ -208,7 +216,8 @@ class Admission:
         guests = []
         standings = self.standings()
         for conn, seat in self._seats.items():
-            if seat.is_ours is ours and not seat.is_owners:
+            is_kept = seat.is_ours or self.is_lent(seat.peer)
+            if is_kept is ours and not seat.is_owners:
                 worth = standings.get(conn, Standing())
                 guests.append(
                     Guest(

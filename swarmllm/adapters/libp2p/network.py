@@ -101,7 +101,7 @@ class Libp2pNetwork:
         self._dialer.through = self.relays.connect
         self.punch = Punch(parts, self._listening, lambda: self._announced, self._stand, nursery)
         """How often holes were punched."""
-        self._relay = _relay(self._host, self._links, self._direct_addrs, options)
+        self._relay = _relay(parts, self._direct_addrs, options)
         self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = (
             Directory(
@@ -390,12 +390,18 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
 
 
 def _relay(
-    host: Host, links: Links, announced: Callable[[], list[Multiaddr]], options: NetworkOptions
+    parts: tuple[Host, Switch, Links],
+    announced: Callable[[], list[Multiaddr]],
+    options: NetworkOptions,
 ) -> RelayServer | None:
     """Where this node is to be one."""
     if not options.relay:
         return None
-    relay = RelayServer(host, links, announced, options.relay_limits)
+    host, switch, links = parts
+    limits = options.relay_limits
+    lent_max = min(limits.reservations_max, switch.admission.lent_max)
+    relay = RelayServer(host, links, announced, replace(limits, reservations_max=lent_max))
+    switch.admission.is_lent = relay.lends_to
     host.set_stream_handler(HOP_PROTOCOL, relay.answer, lasting=True)
     return relay
 

@@ -66,6 +66,10 @@ class RelayServer:
             "requests_refused": self._quota.refused,
         }
 
+    def lends_to(self, peer: PeerId) -> bool:
+        """Whether this peer holds a reservation now."""
+        return self._quota.holds(peer, trio.current_time())
+
     def lost(self, peer: PeerId) -> None:
         """No connection with this peer is left: its reservation is worth nothing any more."""
         self._quota.release(peer)

@@ -116,6 +116,38 @@ def test_useful_connections_stay_when_a_crowd_comes() -> None:
     in_trio(body)
 
 
+def test_who_holds_a_reservation_stays_when_a_crowd_comes_and_gives_way_once_it_has_ended() -> None:
+    def body() -> None:
+        door = admission(connections_max=48)
+        lent = [PeerId(f"hidden {number}") for number in range(door.lent_max)]
+        door.is_lent = lent.__contains__
+        hidden = [Conn() for _ in lent]
+        # All of one block, so that nobody else would go before them.
+        for peer, conn in zip(lent, hidden, strict=True):
+            door.seat(conn, peer, "203.0.113.1", inbound=True)
+        strangers = came(door, "stranger")
+        assert any(conn.open for conn in strangers)  # A part is theirs to share.
+        with door.wanting(PeerId("ours")):
+            door.seat(Conn(), PeerId("ours"), "192.0.2.1", inbound=False)
+        assert all(conn.open for conn in hidden)
+        lent.clear()
+        came(door, "late")
+        assert not all(conn.open for conn in hidden)
+
+    in_trio(body)
+
+
+def came(door: Admission, name: str) -> list[Conn]:
+    """200 strangers from five blocks; those that were let in and have not given way are open."""
+    conns = [Conn() for _ in range(200)]
+    for number, conn in enumerate(conns):
+        try:
+            door.seat(conn, PeerId(f"{name} {number}"), f"198.51.{number % 5}.7", inbound=True)
+        except Full:
+            conn.open = False
+    return conns
+
+
 def test_answers_that_nobody_asked_for_make_nobody_useful() -> None:
     worth = Worth()
     answer, question = (
