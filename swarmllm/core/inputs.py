@@ -114,10 +114,21 @@ HaltInput = (
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
     """A connection is up and our own expert stream on it is open: `Send` works from now on. `host`
-    is the address at its other end, as this machine sees it; empty: not known."""
+    is the address at its other end, as this machine sees it; empty: not known. `is_relayed`: it is
+    that of a relay, and the peer behind it."""
 
     peer: PeerId
     host: str = ""
+    is_relayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """A direct connection, to this host, takes the place of the one through a relay; nothing is
+    lost."""
+
+    peer: PeerId
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +427,7 @@ PartInput = (
 
 ChangeInput = (
     PeerConnected
+    | PeerMoved
     | PeerLost
     | AskingEnded
     | PingMeasured
@@ -435,6 +447,7 @@ Input = ChangeInput | Received | Scored | Asked | Cancelled | HaltInput | TimerF
 
 NetworkInput = (
     PeerConnected
+    | PeerMoved
     | PeerLost
     | AskingEnded
     | PingMeasured

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import trio
 from google.protobuf.message import DecodeError
-from libp2p.exceptions import ParseError
+from libp2p.exceptions import BaseLibp2pError, ParseError
 from libp2p.host.exceptions import StreamFailure
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.network.exceptions import SwarmException
@@ -32,7 +32,8 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub, maybe_consume_signed_record
 from libp2p.pubsub.pubsub_notifee import PubsubNotifee
-from libp2p.utils.varint import decode_uvarint
+from libp2p.pubsub.rpc_queue import RpcQueue
+from libp2p.utils.varint import decode_uvarint, encode_varint_prefixed
 
 from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Bucket
@@ -159,6 +160,40 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         except StreamFailure as error:
             # Which the library tries again, while it gives up on the other.
             raise SwarmException(str(error)) from error
+
+    async def move(self, peer_id: Any) -> None:
+        """A stream on the connection that is in use now takes the place of the one before; until it
+        is open, and for what waits already, the one before is good. What the peer wants to hear
+        stays known, for it says so once on each stream, and may have done so on its new one."""
+        if peer_id not in self.peers:
+            self._schedule_peer_stream_retry(peer_id)
+            return
+        try:
+            stream = await self.host.new_stream(peer_id, self.protocols)
+            await stream.write(encode_varint_prefixed(self.get_hello_packet().SerializeToString()))
+        except (StreamFailure, SwarmException, StreamError) as error:
+            log.debug("gossip with %s stays where it was: %s", peer_id, error)
+            return
+        before, queue = self.peer_queues.get(peer_id), RpcQueue()
+        if before is None:  # It is gone since, or has come anew.
+            await reset(stream)
+            return
+        self.peers[peer_id], self.peer_queues[peer_id] = stream, queue
+        self.manager.run_task(self.handle_sending_messages, peer_id, stream, queue)
+        before.close()
+
+    async def handle_sending_messages(self, peer_id: Any, stream: Any, queue: Any) -> None:
+        """As the library's, but that the end of a stream which has been replaced is nobody's."""
+        while (rpc := await queue.pop()) is not None:
+            try:
+                await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
+            except (StreamError, BaseLibp2pError, OSError) as error:
+                log.debug("gossip stream to %s ended: %r", peer_id, error)
+                if self.peers.get(peer_id) is stream:
+                    self._handle_dead_peer(peer_id)
+                    return
+                if (after := self.peer_queues.get(peer_id)) is not None:
+                    after.push(rpc, priority=bool(rpc.publish))
 
     async def stream_handler(self, stream: Any) -> None:
         """Fault 1: junk ends the stream, an ending stream is nobody's fault, and only a record that
@@ -314,13 +349,9 @@ class Gossip:
 
     def move(self, peer_id: Any) -> None:
         """Another connection to this peer takes the place of the one before: from now on we send
-        there. What the peer wants to hear stays known, for it says so once on each stream, and may
-        have done so on the new one already."""
-        if self._pubsub.peers.pop(peer_id, None) is not None and (
-            queue := self._pubsub.peer_queues.pop(peer_id, None)
-        ):
-            queue.close()
-        self.add(peer_id)
+        there."""
+        if self._pubsub.manager.is_running:
+            self._pubsub.manager.run_task(self._pubsub.move, peer_id)
 
     def drop(self, peer_id: Any) -> None:
         self._pubsub._handle_dead_peer(peer_id)

@@ -100,6 +100,8 @@ class Link:
         self.is_relayed = is_relayed
         # What is open here, for when a direct connection takes this one's place.
         self.work = OpenWork(self.began_at) if self.is_relayed else None
+        # A direct connection took this one's place and did not last: no other is looked for.
+        self.is_last_resort = False
         self.heard_at = trio.current_time()
         self._heard = trio.Event()
         self._blocked = 0  # Readers that wait for our own consumer: then silence is our fault.
@@ -117,6 +119,7 @@ class Link:
             ended=lambda: events.on_asking_ended(self),
         )
         self._goodbye = 0
+        self.is_farewell = False  # One side has said that it wants this peer no more.
         self._hinted = False
         self._pings: dict[int, float] = {}
         self._nonce = 0
@@ -138,6 +141,7 @@ class Link:
             self.conn.muxed_conn.abort()
         if not self.is_over:
             self.reason, self._goodbye = reason, 0 if abort else goodbye
+            self.is_farewell |= bool(self._goodbye)
             self.over.set()
             self._heard.set()  # Whoever waits to hear from it has waited long enough.
             self._scope.cancel()
@@ -336,6 +340,7 @@ class Link:
             case Pong():
                 pass  # To a ping that was never sent: of no use to anybody, and no harm.
             case Goodbye():
+                self.is_farewell = True
                 self.end(f"it hung up: {message.meaning}")
             case _:
                 if isinstance(message, Score):
@@ -358,6 +363,7 @@ class Link:
             case Ping():
                 self._pong(self._ask, message)
             case Goodbye():
+                self.is_farewell = True
                 self.end(f"it hung up: {message.meaning}")
             case _:
                 await self._pass_on(message, size_bytes)
@@ -402,11 +408,13 @@ class Link:
     async def is_alive(self, within_s: float) -> bool:
         """Whether a byte arrives within `within_s`, provoked by a ping. The end of the link is an
         answer, too: a peer that comes back is not to wait for its old connection."""
-        self._heard = trio.Event()
+        if self._heard.is_set():  # Else somebody waits already, and for the same byte.
+            self._heard = trio.Event()
+        heard = self._heard
         self.ping()
         with trio.move_on_after(within_s):
-            await self._heard.wait()
-        return self._heard.is_set() and not self.is_over
+            await heard.wait()
+        return heard.is_set() and not self.is_over
 
     async def _watch(self) -> None:
         """Ping, and end the link when nothing comes back (fault 5). The first ping also decides

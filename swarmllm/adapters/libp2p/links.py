@@ -28,7 +28,14 @@ from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, GOODBYE_S, Link, LinkEvents
 from swarmllm.adapters.libp2p.moving import Moves, moves_to
 from swarmllm.adapters.libp2p.options import NetworkOptions
-from swarmllm.core.inputs import AskingEnded, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import (
+    AskingEnded,
+    PeerConnected,
+    PeerLost,
+    PeerMoved,
+    PingMeasured,
+    Received,
+)
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
@@ -66,7 +73,7 @@ class Links:
         self._commons = Commons(options.limits)
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
-        self.moves = Moves(us, nursery)
+        self.moves = Moves(us, nursery, self._ready, on_lost)
         self._closing = False
         self.kinds: dict[str, int] = {}
         """How many connections there are of each kind."""
@@ -193,9 +200,9 @@ class Links:
             self.moves.way(message, link).send(message)
 
     def hang_up(self, peer: PeerId, reason: str, goodbye: int) -> None:
-        link = self._settled.get(peer)
-        if link is not None:
-            link.end(reason, goodbye=goodbye)
+        for link in open_links(self):
+            if link.peer == peer:  # Another one of it would else take this one's place.
+                link.end(reason, goodbye=goodbye)
 
     def standings(self) -> dict[Any, Standing]:
         """By muxed connection: what it has been good for, for when there is no room for all."""
@@ -316,8 +323,10 @@ class Links:
             current.end("replaced by a new connection", goodbye=DOUBLE)
         self._settled[link.peer] = link
         self._count()
-        if not self._closing and not is_move:
-            self._inbox.put(PeerConnected(link.peer, _host_of(link)))
+        if is_move and not self._closing:
+            self._inbox.put(PeerMoved(link.peer, _host_of(link)))
+        elif not self._closing:
+            self._inbox.put(PeerConnected(link.peer, _host_of(link), link.is_relayed))
             self._on_ready(link)
         self._announce_change()
 
@@ -334,7 +343,8 @@ class Links:
             return
         del self._settled[link.peer]
         if link.ready.is_set():
-            self._on_lost(link)
+            if not self.moves.decides(link):
+                self._on_lost(link)
             if not self._closing:
                 self._inbox.put(PeerLost(link.peer, link.reason or "connection closed"))
 

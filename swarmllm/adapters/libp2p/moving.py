@@ -5,6 +5,10 @@ no message of it can overtake another. What was asked on the old link is answere
 question goes over the new one. The old link ends when nothing is open on it any more and it was
 quiet for a moment, and at the latest after three quiet seconds: whatever is answered later goes
 over the new link, where the asker expects it as well (PUNCH-4).
+
+Holes close again, some as soon as they were opened, and nothing on a connection says so. While both
+links are there, a peer that answers on the old one and not on the new one shows it: the new link
+ends, and the old one is the one to use again. It does not end before the new one has just answered.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ LOOK_S: Final = 0.25
 # For the peer to have seen its own Pong on the new link, and to ask there from now on.
 SETTLED_S: Final = 1.0
 QUIET_S: Final = 3.0
+# For an answer on the new link, and then for one on the old link. Where the way is longer nothing
+# is concluded, for the relay's is longer still.
+SIGN_S: Final = 1.0
 
 
 def moves_to(old: Link, new: Link) -> bool:
@@ -32,15 +39,23 @@ def moves_to(old: Link, new: Link) -> bool:
 
 
 class Moves:
-    """The links that are being left, one for each peer."""
+    """The links that are being left, one for each peer. `back` makes one the one to use again,
+    `gone` is told of a new one that has ended with nothing to go back to."""
 
-    def __init__(self, us: PeerId, nursery: trio.Nursery) -> None:
-        self._us, self._nursery = us, nursery
+    def __init__(
+        self,
+        us: PeerId,
+        nursery: trio.Nursery,
+        back: Callable[[Link], None],
+        gone: Callable[[Link], None],
+    ) -> None:
+        self._us, self._nursery, self._back, self._gone = us, nursery, back, gone
         self._old: dict[PeerId, Link] = {}  # At most one for each link that there is.
+        self._undecided: set[Link] = set()  # Likewise.
         self.moved = 0
         """How many links have given way to direct ones so far."""
         self.on_moved: Callable[[Link], None] = lambda _: None
-        """For gossip, which sends over the new link from then on."""
+        """For gossip, which sends over this link from then on."""
 
     def begin(self, old: Link, new: Link) -> None:
         self._old[old.peer] = old
@@ -78,18 +93,43 @@ class Moves:
             return old if old.work.owes(message.session) else link
         return link
 
+    def decides(self, link: Link) -> bool:
+        """The link in use has ended. Whether the one before it may still be there: then this says
+        what comes now, by `back` or `gone`."""
+        old = self._old.get(link.peer)
+        if old is None or old is link or old.is_over or link.is_farewell:
+            return False
+        self._undecided.add(link)
+        return True
+
     async def _leave(self, old: Link, new: Link) -> None:
-        work = old.work
-        assert work is not None
         try:
-            began_at = trio.current_time()
-            while not old.is_over and not new.is_over:
-                await trio.sleep(LOOK_S)
-                quiet_s = trio.current_time() - max(work.last_at, began_at)
-                if quiet_s >= (QUIET_S if work.is_open else SETTLED_S) and self._us < old.peer:
-                    old.end("moved to a direct connection", goodbye=DOUBLE)
-            # The new one is gone: so is what moved there, and the peer with it.
-            old.end("the direct connection in its place is gone")
+            await self._until_left(old, new)
+            if new.is_over and new not in self._undecided:
+                # What moved there is gone, and the peer with it.
+                old.end("the direct connection in its place is gone")
+            elif new.is_over and await old.is_alive(SIGN_S):
+                old.is_last_resort = True
+                self._back(old)
+            elif new.is_over:
+                old.end("no answer, and the direct connection in its place is gone")
+                self._gone(new)
         finally:
+            self._undecided.discard(new)
             if self._old.get(old.peer) is old:
                 del self._old[old.peer]
+
+    async def _until_left(self, old: Link, new: Link) -> None:
+        """Until one of them has ended."""
+        work = old.work
+        assert work is not None
+        began_at = trio.current_time()
+        while not old.is_over and not new.is_over:
+            await trio.sleep(LOOK_S)
+            if not await new.is_alive(SIGN_S):
+                if await old.is_alive(SIGN_S):
+                    new.end("no answer on it, and one through the relay", abort=True)
+                continue
+            quiet_s = trio.current_time() - max(work.last_at, began_at)
+            if quiet_s >= (QUIET_S if work.is_open else SETTLED_S) and self._us < old.peer:
+                old.end("moved to a direct connection", goodbye=DOUBLE)

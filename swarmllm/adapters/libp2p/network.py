@@ -236,7 +236,9 @@ class Libp2pNetwork:
         self.punch.ready(link)
         self.reach.met()
         identity = libp2p_id(link.peer)
-        if self._gossip is not None:
+        if self._gossip is not None and link.is_last_resort:
+            self._gossip.move(identity)
+        elif self._gossip is not None:
             self._gossip.add(identity)
         if self._directory is not None:
             self._nursery.start_soon(self._directory.add, identity)

@@ -118,7 +118,7 @@ class Punch:
 
     def ready(self, link: Link) -> None:
         """A connection is up. If somebody reached us through a relay, we try to do without."""
-        if link.is_relayed and self._listening:
+        if link.is_relayed and self._listening and not link.is_last_resort:
             self._nursery.start_soon(self._improve, link)
 
     # --- whom somebody reached through a relay ----------------------------------------------------

@@ -36,7 +36,7 @@ from swarmllm.core.settings.table import (
     QUORUM_SHARE,
 )
 from swarmllm.core.trust.acquaintance import Acquaintance
-from swarmllm.core.trust.caps import capped, crowded
+from swarmllm.core.trust.caps import capped, crowded, in_turn
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
@@ -74,6 +74,7 @@ class Ensemble:
         self._rng = rng
         self._settings = settings
         self.trust = Acquaintance(order, rng, settings)
+        self._turn = b""  # Drawn when there is somebody to take turns.
         self._records: dict[PeerId, CapacityRecord] = {}
         self._priors: dict[PeerId, float] = {}
         self._own: PeerId | None = None
@@ -93,7 +94,11 @@ class Ensemble:
         candidates = [c for c in candidates if self._meet(pool, c.peer, c.record)]
         newcomers = [c.peer for c in candidates if self.trust.is_new(c.peer)]
         most = max(BLOCK_MAX, self._k)
-        left_out = crowded(pool.blocks(newcomers), most, 2 * most)
+        relayed = pool.blocks(newcomers, relayed=True)
+        if relayed and not self._turn:
+            self._turn = self._rng.randbytes(8)
+        places = [*pool.blocks(newcomers), *in_turn(relayed, self._turn)]
+        left_out = crowded(places, most, 2 * most)
         candidates = [c for c in candidates if c.peer not in left_out]
         fits = {
             voice: math.log(share)

@@ -26,6 +26,7 @@ from swarmllm.core.inputs import (
     Input,
     PeerConnected,
     PeerLost,
+    PeerMoved,
     PingMeasured,
     Received,
     RecordOffered,
@@ -78,6 +79,9 @@ class Door:
                     self._inside.discard(peer)
                     return event
                 return DialFailed(peer, reason)  # Whoever dialled it would wait for ever.
+            case PeerMoved(peer=peer, host=host) if peer in self._outside:
+                self._outside[peer].news[""] = PeerConnected(peer, host)
+                return None
             case Received(peer=peer) | PingMeasured(peer=peer) | AskingEnded(peer=peer):
                 return event if self._is_heard(peer) else None
             case _:

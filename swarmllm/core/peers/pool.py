@@ -119,12 +119,18 @@ class ExpertPool:
         """What was seen of each peer with each model."""
         return self.router.track_records
 
-    def blocks(self, peers: Iterable[PeerId]) -> list[tuple[PeerId, Block]]:
-        """The address blocks of these peers, as far as they are known; who was seen first stands
-        first."""
+    def blocks(
+        self, peers: Iterable[PeerId], *, relayed: bool = False
+    ) -> list[tuple[PeerId, Block]]:
+        """The address blocks of those of these peers that were met directly, or of the relays of
+        the others, as far as they are known; who was seen first stands first."""
         found = [(self.router.seen(peer, self.now), peer) for peer in sorted(peers)]
         found.sort(key=lambda one: one[0].first_seen_at)
-        return [(peer, history.block) for history, peer in found if history.block is not None]
+        return [
+            (peer, history.block)
+            for history, peer in found
+            if history.block is not None and history.is_relayed is relayed
+        ]
 
     @property
     def allowance(self) -> Allowance:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swarmllm.core.facts import Fact, TokensAllowed
-from swarmllm.core.inputs import Input, PeerConnected, PingMeasured, Received
+from swarmllm.core.inputs import Input, PeerConnected, PeerMoved, PingMeasured, Received
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.eviction import Block, block_of
 from swarmllm.core.settings.holder import Settings
@@ -96,9 +96,17 @@ class History:
     full_until: float = 0.0
     ping_s: float = 0.0
     prefill_s: float = 0.0  # Per token that it had to catch up with; 0: never seen.
-    block: Block | None = None  # The address block of its last connection, if that is known.
+    # The address block of its last direct connection, of its relay's if there was none; None: not
+    # known.
+    block: Block | None = None
+    is_relayed: bool = True  # Whether that is a relay's.
     prompts: int = 0  # That it was weighed on.
     share: float = 0.0  # Its mean weight in our answers.
+
+    def met(self, host: str, *, is_relayed: bool) -> None:
+        """Connected there. Where it was itself tells more than where its relay is."""
+        if host and (self.is_relayed or not is_relayed):
+            self.block, self.is_relayed = block_of(host), is_relayed
 
     def weighed(self, share: float) -> None:
         gain = max(SHARE_GAIN, 1 / (1 + self.prompts))
@@ -140,7 +148,7 @@ class Candidate:
 
 
 class Router(Part):
-    inputs = (PeerConnected, PingMeasured, Halted, TokensAllowed)
+    inputs = (PeerConnected, PeerMoved, PingMeasured, Halted, TokensAllowed)
 
     def __init__(
         self,
@@ -158,8 +166,10 @@ class Router(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case PeerConnected(peer=peer, host=host):
-                self.seen(peer, now).block = block_of(host) if host else None
+            case PeerConnected(peer=peer, host=host, is_relayed=is_relayed):
+                self.seen(peer, now).met(host, is_relayed=is_relayed)
+            case PeerMoved(peer=peer, host=host):
+                self.seen(peer, now).met(host, is_relayed=False)
             case PingMeasured(peer=peer, rtt_s=rtt_s):
                 self.pinged(peer, rtt_s, now)
             case Received(peer=peer):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 from swarmllm.core.peers.eviction import Block
 from swarmllm.messages import PeerId
@@ -76,3 +77,9 @@ def crowded(
         narrow[block.name] = narrow.get(block.name, 0) + 1
         wide[block.wide] = wide.get(block.wide, 0) + 1
     return frozenset(left_out)
+
+
+def in_turn(relayed: Sequence[tuple[PeerId, Block]], turn: bytes) -> list[tuple[PeerId, Block]]:
+    """Those who are behind relays, in another order for each turn: strangers share a relay's block,
+    and who came first and never gets known must not keep the others out for ever."""
+    return sorted(relayed, key=lambda one: sha256(turn + one[0].encode()).digest())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +14,9 @@ from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import punch
-from swarmllm.adapters.libp2p.punch import DCUTR_PROTOCOL
-from swarmllm.core.inputs import PeerConnected, PeerLost, Received
+from swarmllm.adapters.libp2p.link import Link
+from swarmllm.adapters.libp2p.punch import DCUTR_PROTOCOL, Punch
+from swarmllm.core.inputs import PeerConnected, PeerLost, PeerMoved, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import HALT, Busy, Score
 from swarmllm.messages.goodbye import OTHER
@@ -70,6 +76,7 @@ def test_answers_on_their_way_both_ways_lose_nothing_when_the_relay_gives_way() 
             for one, other in ((caller, hidden), (hidden, caller)):
                 await left(one)
                 assert nobody_was_lost(one, other)
+                assert (await one.hears(PeerMoved, about(other.peer))).host == "127.0.0.1"
                 told = [
                     e.message
                     for e in one.told
@@ -105,6 +112,107 @@ def test_the_halt_stream_begins_anew_on_the_direct_connection_and_nobody_hears_o
                     caller.network.publish(HALT, b"gossip %d" % number)
                     number += 1
                     await trio.sleep(0.2)
+
+    trio.run(main)
+
+
+async def meet_and_wait_for_a_hole(
+    caller: Member, hidden: Member, monkeypatch: pytest.MonkeyPatch
+) -> trio.Event:
+    """Through the relay; a direct connection is tried for once the event is set."""
+    may_punch = trio.Event()
+    improve = Punch._improve
+
+    async def waiting(self: Punch, link: Any) -> None:
+        await may_punch.wait()
+        await improve(self, link)
+
+    monkeypatch.setattr(Punch, "_improve", waiting)
+    await meet_through_relay(caller, hidden)
+    return may_punch
+
+
+def test_no_record_of_gossip_is_lost_in_the_moment_of_a_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        # A relay that takes no part in gossip passes no record on.
+        async with behind_relays(listen=(LOOPBACK,), channels=()) as (caller, hidden, _):
+            may_punch = await meet_and_wait_for_a_hole(caller, hidden, monkeypatch)
+            pair = ((caller, hidden), (hidden, caller))
+            for one, other in pair:
+                await subscribed(one, other)
+                moves = network_of(one)._links.moves
+
+                def moved(
+                    link: Link, one: Member = one, then: Callable[[Link], None] = moves.on_moved
+                ) -> None:
+                    then(link)
+                    one.network.publish(HALT, b"now from " + one.peer.encode())
+
+                moves.on_moved = moved
+            may_punch.set()
+            for one, other in pair:
+                while b"now from " + one.peer.encode() not in other.door.saw("heard", one.peer):
+                    await other.door.sees("heard", one.peer, len(other.door.saw("heard", one.peer)))
+
+    trio.run(main)
+
+
+async def subscribed(one: Member, other: Member) -> None:
+    """Until what one of them publishes reaches the other."""
+    with trio.fail_after(DEADLINE_S):
+        while not other.door.saw("heard", one.peer):
+            one.network.publish(HALT, b"early %d" % len(one.told))
+            await trio.sleep(0.1)
+
+
+def test_a_direct_connection_that_carries_nothing_gives_way_to_the_relay_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with behind_relays(listen=(LOOPBACK,)) as (caller, hidden, relay):
+            may_punch = await meet_and_wait_for_a_hole(caller, hidden, monkeypatch)
+            may_punch.set()
+            pair = ((caller, hidden), (hidden, caller))
+            for one, other in pair:
+                await until(partial(has_moved, one))
+                link = network_of(one)._links.of(other.peer)
+                assert link is not None
+                assert not link.is_relayed
+                link.conn.muxed_conn.secured_conn.write = swallow
+            for one, other in pair:
+                await one.hears(PeerLost, about(other.peer))
+                await one.hears(PeerConnected, about(other.peer), skip=1)
+            caller.network.send(hidden.peer, opening(7))
+            assert (await hidden.hears(Received, about(caller.peer))).message == opening(7)
+            assert network_of(relay).traffic.relay["circuits_opened"] == 1  # The same one.
+            assert network_of(hidden).punch.figures["tried"] == 1
+
+    trio.run(main)
+
+
+def has_moved(one: Member) -> bool:
+    return network_of(one).traffic.punching["moved"] > 0
+
+
+async def swallow(_: bytes) -> None:
+    """Sends nothing, and says that it did."""
+
+
+def test_who_hangs_up_while_the_connection_moves_is_gone_and_nobody_goes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with behind_relays(listen=(LOOPBACK,)) as (caller, hidden, _):
+            may_punch = await meet_and_wait_for_a_hole(caller, hidden, monkeypatch)
+            may_punch.set()
+            await until(lambda: network_of(caller).traffic.punching["moved"])
+            caller.network.hang_up(hidden.peer, "enough", OTHER)
+            for one, other in ((caller, hidden), (hidden, caller)):
+                await one.hears(PeerLost, about(other.peer))
+                await left(one)
+                assert network_of(one)._links.of(other.peer) is None
 
     trio.run(main)
 

@@ -15,7 +15,7 @@ from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.adapters.libp2p.relay_client import RELAYS_MAX
 from swarmllm.adapters.libp2p.relay_server import RelayServer
 from swarmllm.core.inputs import AddressesChanged, PeerConnected, PeerLost, Received
-from swarmllm.messages import Busy, Halted, Shuffle
+from swarmllm.messages import Busy, Halted, PeerId, Shuffle
 from tests.adapters.libp2p.support import member, until
 from tests.contracts.network_contract import (
     Member,
@@ -62,6 +62,10 @@ def test_a_question_and_its_answer_go_through_a_relay() -> None:
         async with behind_relays() as (caller, hidden, relay):
             assert "/p2p-circuit/p2p/" in hidden.network.addrs[0]
             await connect(caller, hidden)
+            assert [
+                (await caller.hears(PeerConnected, about(one.peer))).is_relayed
+                for one in (hidden, relay)
+            ] == [True, False]
             caller.network.send(hidden.peer, opening(7))
             assert (await hidden.hears(Received, about(caller.peer))).message == opening(7)
             hidden.network.send(caller.peer, Busy(7, 0, 10))
@@ -69,6 +73,8 @@ def test_a_question_and_its_answer_go_through_a_relay() -> None:
             figures = figures_of(relay)
             assert figures["circuits"] == figures["reservations"] == 1
             assert figures["carried_bytes"] > 1_000
+            is_lent = network_of(relay)._switch.admission.is_lent
+            assert [is_lent(PeerId(one.peer)) for one in (hidden, caller)] == [True, False]
 
     trio.run(main)
 

@@ -330,6 +330,25 @@ def test_a_crowd_of_newcomers_at_one_address_block_has_few_places_until_some_are
     assert left(2) == BLOCK_MAX + 3
 
 
+def test_newcomers_behind_one_relay_have_no_more_places_and_take_turns_answer_by_answer() -> None:
+    relayed = [candidate(f"s{i}", i) for i in range(12)]
+    flat = FlatPool()
+    flat.relays = {c.peer: block_of("8.8.8.8") for c in relayed}
+    flat.all_new()
+    seen: set[PeerId] = set()
+    for seed in range(40):
+        ensemble = Ensemble(order(k=2), random.Random(seed), Settings())
+        found = [c.peer for c in ensemble.fitted(flat, relayed)]  # type: ignore[arg-type]
+        again = [c.peer for c in ensemble.fitted(flat, relayed)]  # type: ignore[arg-type]
+        assert found == again  # Within one answer they stay.
+        assert len(found) == BLOCK_MAX
+        seen |= set(found)
+    assert len(seen) == len(relayed)
+    flat.hosts, flat.relays = flat.relays, {}
+    first = {c.peer for c in ensemble.fitted(flat, relayed)}  # type: ignore[arg-type]
+    assert first == {c.peer for c in sorted(relayed, key=lambda c: c.peer)[:BLOCK_MAX]}
+
+
 def test_a_replica_that_is_not_known_weighs_nothing_beside_one_that_is() -> None:
     """Nor is it chosen before that one; where the known one is gone, it takes its place."""
     new, known, other = (candidate(n, m) for n, m in (("a", 1), ("b", 1), ("c", 2)))

@@ -12,6 +12,7 @@ from swarmllm.core.inputs import (
     Input,
     PeerConnected,
     PeerLost,
+    PeerMoved,
     PingMeasured,
     Received,
     TimerFired,
@@ -22,6 +23,7 @@ from swarmllm.messages.declare import GOV, HALT, MEMBER
 
 P = PeerId("P")
 UP = PeerConnected(P, "192.0.2.7")
+MOVED = PeerMoved(P, "192.0.2.7")
 GOV_UP = ChannelOpened(P, GOV)
 TALK: tuple[Input, ...] = (
     Received(P, Close(1), 1),
@@ -56,6 +58,14 @@ def test_who_is_let_in_is_heard_from_the_beginning_and_in_order() -> None:
     door.let_in(P, 100.0)
     assert list(door.released()) == [UP, GOV_UP]
     assert heard(door, *TALK) == [*TALK]
+
+
+def test_who_is_let_in_is_where_it_has_moved_to_meanwhile() -> None:
+    door = Door()
+    assert heard(door, PeerConnected(P, "198.51.100.1", is_relayed=True), MOVED) == []
+    door.let_in(P, 100.0)
+    assert list(door.released()) == [UP]
+    assert heard(door, MOVED) == [MOVED]
 
 
 def test_a_channel_that_closed_meanwhile_is_not_told() -> None:

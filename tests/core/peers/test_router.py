@@ -10,6 +10,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.core.inputs import PeerConnected, PeerMoved
+from swarmllm.core.peers.eviction import block_of
 from swarmllm.core.peers.router import (
     HISTORY_MAX,
     MERIT_MAX_NATS,
@@ -45,6 +47,21 @@ Candidates = st.lists(
     max_size=12,
     unique_by=lambda c: c.peer,
 )
+
+
+def test_a_peer_is_at_its_relay_until_it_was_met_directly_and_then_at_home_for_good() -> None:
+    router, peer = Router(OWN, random.Random(1)), PeerId("p")
+    relay, home = block_of("8.8.8.8"), block_of("9.9.9.9")
+    for event, block in (
+        (PeerConnected(peer), None),
+        (PeerConnected(peer, "8.8.8.8", is_relayed=True), relay),
+        (PeerMoved(peer, "9.9.9.9"), home),
+        (PeerConnected(peer, "8.8.8.8", is_relayed=True), home),
+        (PeerConnected(peer, "8.8.8.8"), relay),  # There it is itself.
+    ):
+        router.handle(event, 0.0)
+        assert router.histories()[peer].block == block
+    assert not router.histories()[peer].is_relayed
 
 
 @given(Candidates, st.integers(0, 8), st.integers(0, 99), st.sets(st.integers(0, 99).map(str)))

@@ -29,10 +29,14 @@ class Trusting:
         self.allowance.spend(round(ALLOWANCE_MAX))
         self.track_records: TrackRecords = Remembering(TrackRecord(hidden=1000))
         self.hosts: dict[PeerId, Block] = {}
+        self.relays: dict[PeerId, Block] = {}  # Of those that are behind one.
 
     def all_new(self) -> None:
         """From now on nobody is known that has no record."""
         self.track_records = TrackRecords()
 
-    def blocks(self, peers: Iterable[PeerId]) -> list[tuple[PeerId, Block]]:
-        return [(peer, self.hosts[peer]) for peer in sorted(peers) if peer in self.hosts]
+    def blocks(
+        self, peers: Iterable[PeerId], *, relayed: bool = False
+    ) -> list[tuple[PeerId, Block]]:
+        hosts = self.relays if relayed else self.hosts
+        return [(peer, hosts[peer]) for peer in sorted(peers) if peer in hosts]
