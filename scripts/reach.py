@@ -4,9 +4,10 @@
 adds to a round trip, how soon a node is back after a change of address or a sleep, and what a relay
 pays for those that it serves.
 
-    scripts/reach.py [--runs 3] [--out docs/evidence/reach.md]
+    scripts/reach.py [--runs 3] [--load] [--out docs/evidence/reach.md]
 
-Needs root, `ip` and `nft`. One run takes a minute and a half.
+Needs root, `ip` and `nft`. One run takes a minute and a half; `--load` (`relay_load`) four minutes
+more.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import trio
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.relay_load import section  # noqa: E402
 from swarmllm.cli.processes import NodeProcess  # noqa: E402
 from swarmllm.runtime.local_api.client import ask, asking  # noqa: E402
 from swarmllm.testing.gguf_fixture import write_model  # noqa: E402
@@ -187,7 +189,7 @@ def add(figures: Figures, name: str, value: float) -> None:
     print(f"{name}: {value:.3f}", file=sys.stderr, flush=True)
 
 
-def page(figures: Figures, runs: int) -> str:
+def page(figures: Figures, runs: int, load_of_relay: list[str]) -> str:
     """As a document."""
     load = os.getloadavg()[0]
     rows = [
@@ -198,7 +200,8 @@ def page(figures: Figures, runs: int) -> str:
         [
             "# Reach, measured",
             "",
-            f"`scripts/reach.py --runs {runs}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC,"
+            f"`scripts/reach.py --runs {runs}{' --load' if load_of_relay else ''}`,"
+            f" {datetime.now(UTC):%Y-%m-%d %H:%M} UTC,"
             f" {os.cpu_count()} cores ({platform.machine()}), load average {load:.1f} at the end.",
             "Real nodes as processes in network namespaces with nftables masquerade, all on one"
             " machine: no distance, so what is measured is this program and its handshakes.",
@@ -207,6 +210,7 @@ def page(figures: Figures, runs: int) -> str:
             "|---|---|---|---|",
             *rows,
             "",
+            *load_of_relay,
         ]
     )
 
@@ -214,6 +218,7 @@ def page(figures: Figures, runs: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--load", action="store_true", help="what a relay pays, too")
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
     if MISSING:
@@ -225,7 +230,7 @@ def main() -> int:
         for _ in range(given.runs):
             trio.run(direct, model, figures)
             trio.run(relayed, model, figures)
-    text = page(figures, given.runs)
+    text = page(figures, given.runs, [*section(), ""] if given.load else [])
     if given.out is not None:
         given.out.write_text(text, encoding="utf-8")
     print(text)
