@@ -23,8 +23,7 @@ from swarmllm.errors import SwarmError
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.testing.gguf_fixture import write_model
 from tests.reach.lab import Lab
-from tests.reach.test_invites import invite_of
-from tests.reach.test_joining import START_S, meet, opened
+from tests.reach.test_joining import START_S, invite_of, meet, opened
 
 AGAIN_S = 0.05
 
