@@ -14,7 +14,9 @@ other does, and the next address is tried.
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,8 +49,10 @@ REFRESH_S: Final = 120.0
 REFRESH_MIN_S: Final = 5.0
 RETRY_S: Final = 300.0  # Until a peer that refused, or is no relay, is asked again.
 ANSWER_WITHIN_S: Final = 10.0  # A relay asks the other end before it answers.
-CIRCUITS_MAX: Final = 64  # That others opened to us, at once; a few kB each.
-HALF_OPEN_MAX: Final = 16  # Of those, the ones that still shake hands.
+# That others opened to us through one relay, at once; a few kB each. All of ours may have as many,
+# for one that is hostile must not take the places of the others.
+CIRCUITS_MAX: Final = 24
+HALF_OPEN_MAX: Final = 8  # Of those, the ones that still shake hands.
 
 
 class CircuitFailed(SwarmException):  # type: ignore[misc]
@@ -85,7 +89,10 @@ class RelayClient:
         self._again_at: dict[PeerId, float] = {}
         self._is_needed = False
         self._news = trio.Event()
-        self._accepted, self._half_open = 0, 0
+        self._accepted: Counter[PeerId] = Counter()  # By relay, as in `_half_open`.
+        self._half_open: Counter[PeerId] = Counter()
+        # Whom to ask is not for whoever chooses its peer id to decide.
+        self._rng = random.Random()
         self.last_error = ""
         """Why the last relay that was asked did not serve; empty after one that does."""
         self._host.set_stream_handler(STOP_PROTOCOL, self.answer, lasting=True)
@@ -146,8 +153,8 @@ class RelayClient:
         self._again_at = {peer: at for peer, at in self._again_at.items() if peer in ready}
 
     def _next(self) -> Link | None:
-        """Whom to ask now: a relay whose reservation is to be renewed, or else one more peer, from
-        an address block where we have none before the others."""
+        """Whom to ask now: a relay whose reservation is to be renewed, or else one more peer, drawn
+        from those of address blocks where we have none before the others."""
         now = trio.current_time()
         if not self._is_needed:
             return None
@@ -158,7 +165,7 @@ class RelayClient:
             return None
         blocks = {held.block for held in self._held.values()}
         found = [
-            (_block(link) in blocks, peer, link)
+            (_block(link) in blocks, self._rng.random(), link)
             for peer in self._links.ready_peers
             if peer not in self._held
             and self._again_at.get(peer, 0.0) <= now
@@ -275,25 +282,27 @@ class RelayClient:
             log.info("no circuit from %s through %s: %s", caller, relay, messages.meaning(status))
             return
         carried = CircuitStream(stream, relay, remote)
-        self._accepted += 1
+        self._accepted[relay] += 1
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._shake_hands, carried, caller)
                 await carried.hold(reset)
                 nursery.cancel_scope.cancel()
         finally:
-            self._accepted -= 1
+            self._accepted[relay] -= 1
+            self._accepted = +self._accepted  # Without those that are at zero.
 
     def _verdict(self, relay: PeerId) -> RelayStatus:
         """Circuits come only from where we have asked for them."""
         if relay not in self._held:
             return RelayStatus.PERMISSION_DENIED
-        if self._accepted >= CIRCUITS_MAX or self._half_open >= HALF_OPEN_MAX:
+        if self._accepted[relay] >= CIRCUITS_MAX or self._half_open[relay] >= HALF_OPEN_MAX:
             return RelayStatus.RESOURCE_LIMIT_EXCEEDED
         return RelayStatus.OK
 
     async def _shake_hands(self, carried: CircuitStream, caller: PeerId) -> None:
-        self._half_open += 1
+        relay = carried.relay
+        self._half_open[relay] += 1
         muxed = None
         try:
             with trio.move_on_after(self._timing.handshake_within_s):
@@ -305,7 +314,8 @@ class RelayClient:
         except Exception as error:  # noqa: BLE001
             log.debug("%s, through %s, did not shake hands: %r", caller, carried.relay, error)
         finally:
-            self._half_open -= 1
+            self._half_open[relay] -= 1
+            self._half_open = +self._half_open
             if muxed is None:
                 carried.abort()
         if muxed is not None and muxed.peer_id.to_base58() != caller:

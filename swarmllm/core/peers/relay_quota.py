@@ -19,7 +19,7 @@ from typing import Final
 from swarmllm.core.peers.eviction import Block
 from swarmllm.messages import PeerId
 
-# Peers whose requests are counted; the longest unheard is forgotten first.
+# Peers and blocks whose requests are counted; the longest unheard is forgotten first.
 ASKERS_MAX: Final = 1_024
 
 
@@ -48,6 +48,8 @@ class RelayLimits:
     circuits_per_block_max: int = 32
     # Below the 32 streams that a peer takes from one connection.
     circuits_per_target_max: int = 24
+    # Of those, what one block may take, or two identities would keep everybody else from a peer.
+    circuits_per_target_and_block_max: int = 8
     # Two hours of an expert's rounds at 25 kB/s (ten tokens a second, 2.5 kB each) are 180 MB.
     circuit_s: float = 7_200.0
     circuit_bytes_max: int = 256 << 20
@@ -55,10 +57,12 @@ class RelayLimits:
     circuit_bytes_per_s: float = 256 * 1024
     burst_s: float = 2.0
     bytes_per_s: float = 2 << 20  # Of all circuits: 16 Mbit/s, of what a fibre line sends.
-    # Requests to reserve and to connect of one peer, and of all: a burst, and what comes back each
-    # second.
+    # Requests to reserve and to connect of one peer, of a block, and of all: a burst, and what
+    # comes back each second.
     requests_burst: float = 32.0
     requests_per_s: float = 2.0
+    block_requests_burst: float = 64.0
+    block_requests_per_s: float = 4.0
     all_requests_burst: float = 256.0
     all_requests_per_s: float = 32.0
     idle_s: float = 60.0  # Both ends ping every few seconds; silence is the end of one of them.
@@ -82,7 +86,7 @@ class RelayQuota:
         self._reserved: dict[PeerId, tuple[Block, float]] = {}  # Where it was, and until when.
         self._circuits: Counter[Circuit] = Counter()
         # What is left of whose requests, and when; the longest unheard first.
-        self._asked: OrderedDict[PeerId | None, tuple[float, float]] = OrderedDict()
+        self._asked: OrderedDict[PeerId | Block | None, tuple[float, float]] = OrderedDict()
         self.refused = 0
 
     @property
@@ -98,7 +102,7 @@ class RelayQuota:
 
     def reserve(self, peer: PeerId, block: Block, now: float) -> RelayStatus:
         """OK if the peer holds a reservation for `reservation_s` from now on, new or renewed."""
-        if not self._may_ask(peer, now):
+        if not self._may_ask(peer, block, now):
             return self._refuse(RelayStatus.RESOURCE_LIMIT_EXCEEDED)
         self._reserved = {one: held for one, held in self._reserved.items() if held[1] > now}
         others = [held for one, (held, _) in self._reserved.items() if one != peer]
@@ -117,7 +121,7 @@ class RelayQuota:
     def open(self, circuit: Circuit, now: float) -> RelayStatus:
         """OK if this circuit may run; it counts then until `close`."""
         limits = self.limits
-        if not self._may_ask(circuit.source, now):
+        if not self._may_ask(circuit.source, circuit.block, now):
             return self._refuse(RelayStatus.RESOURCE_LIMIT_EXCEEDED)
         if circuit.source == circuit.target:
             return self._refuse(RelayStatus.PERMISSION_DENIED)
@@ -126,11 +130,18 @@ class RelayQuota:
         of_source = self._count(lambda one: one.source == circuit.source)
         of_block = self._count(lambda one: one.block == circuit.block)
         to_target = self._count(lambda one: one.target == circuit.target)
+        of_both = self._count(
+            lambda one: (one.block, one.target) == (circuit.block, circuit.target)
+        )
+        is_crowded = (
+            of_block >= limits.circuits_per_block_max
+            or of_both >= limits.circuits_per_target_and_block_max
+        )
         if (
             self.circuits >= limits.circuits_max
             or of_source >= limits.circuits_per_source_max
             or to_target >= limits.circuits_per_target_max
-            or (of_block >= limits.circuits_per_block_max and not circuit.block.is_local)
+            or (is_crowded and not circuit.block.is_local)
         ):
             return self._refuse(RelayStatus.RESOURCE_LIMIT_EXCEEDED)
         self._circuits[circuit] += 1
@@ -148,14 +159,17 @@ class RelayQuota:
         self.refused += 1
         return status
 
-    def _may_ask(self, peer: PeerId, now: float) -> bool:
+    def _may_ask(self, peer: PeerId, block: Block, now: float) -> bool:
         """Whether one more request is within bounds; it counts then."""
         limits = self.limits
-        buckets: tuple[tuple[PeerId | None, float, float], ...] = (
+        buckets: list[tuple[PeerId | Block | None, float, float]] = [
             (peer, limits.requests_burst, limits.requests_per_s),
             (None, limits.all_requests_burst, limits.all_requests_per_s),
-        )
-        left: dict[PeerId | None, float] = {}
+        ]
+        if not block.is_local:
+            of_block = limits.block_requests_burst, limits.block_requests_per_s
+            buckets.append((block, *of_block))
+        left: dict[PeerId | Block | None, float] = {}
         for key, burst, per_s in buckets:
             had, at = self._asked.get(key, (burst, -math.inf))
             left[key] = min(burst, had + per_s * max(0.0, now - at)) if at > -math.inf else burst

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,5 +215,30 @@ def test_whoever_is_told_to_begin_with_a_peer_behind_a_relay_finds_it() -> None:
                     await friend.hears(PeerConnected, about(hidden.peer))
                     await hidden.hears(PeerConnected, about(friend.peer))
                     assert network_of(friend).peers == tuple(sorted((hidden.peer, relay.peer)))
+
+    trio.run(main)
+
+
+def test_which_of_many_is_asked_for_a_place_is_not_chosen_by_its_peer_id() -> None:
+    """Ids cost nothing: whoever made one that comes first would be everybody's relay."""
+
+    class Nothing:
+        def set_stream_handler(self, *_: object, **__: object) -> None:
+            pass
+
+    def link(peer: PeerId) -> Any:
+        muxed = SimpleNamespace(circuit=None, get_remote_address=lambda: ("8.8.8.8", 7339))
+        return SimpleNamespace(peer=peer, is_guest=False, conn=SimpleNamespace(muxed_conn=muxed))
+
+    found = {peer: link(peer) for peer in map(PeerId, "abcdefgh")}
+    links: Any = SimpleNamespace(ready_peers=tuple(found), of=found.get)
+    parts: Any = Nothing(), None, links
+    rest: Any = None, None, None, None
+    client = relay_client.RelayClient(parts, *rest)
+    client.need(True)
+
+    async def main() -> None:
+        asked = {one.peer for _ in range(200) if (one := client._next()) is not None}
+        assert asked == set(found)
 
     trio.run(main)

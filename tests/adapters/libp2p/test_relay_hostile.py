@@ -14,6 +14,7 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import relay_client, relay_server
 from swarmllm.adapters.libp2p import relay_messages as messages
+from swarmllm.adapters.libp2p.relay_client import HALF_OPEN_MAX
 from swarmllm.adapters.libp2p.relay_messages import HOP_PROTOCOL, STOP_PROTOCOL
 from swarmllm.core.inputs import DialFailed, PeerConnected, PeerLost, Received
 from swarmllm.core.peers.relay_quota import RelayLimits, RelayStatus
@@ -154,6 +155,42 @@ def test_circuits_come_only_from_where_they_were_asked_for() -> None:
             status = messages.stop_answer(await messages.read(stream))
             assert status == RelayStatus.PERMISSION_DENIED
             assert network_of(node).relays.circuits == 0
+
+    trio.run(main)
+
+
+def test_a_relay_that_fills_its_circuits_takes_none_of_those_of_another() -> None:
+    async def main() -> None:
+        async with (
+            raw_peer(polite=True) as bad,
+            member(relay=True) as relay,
+            member(
+                listen=(LOOPBACK,), behind_nat=True, bootstrap=(relay.network.addrs[0],)
+            ) as hidden,
+            member() as caller,
+        ):
+
+            async def reserve(stream: Any) -> None:
+                await messages.read(stream)
+                addrs = [Multiaddr("/ip4/127.0.0.1/tcp/7339")]
+                await messages.write(stream, messages.reserved(2**32, addrs, RelayLimits()))
+
+            bad.host.set_stream_handler(HOP_PROTOCOL, reserve, lasting=True)
+            async with listening([caller, hidden, relay]):
+                conn = await bad.dial(network_of(hidden))
+                relays = network_of(hidden).relays
+                await until(lambda: len(relays.relays) == 2)
+                got = []
+                for _ in range(HALF_OPEN_MAX + 1):
+                    stream = await bad.open(conn, STOP_PROTOCOL)
+                    await messages.write(stream, messages.stop(caller.peer, RelayLimits()))
+                    got.append(messages.stop_answer(await messages.read(stream)))
+                assert got == [RelayStatus.OK] * HALF_OPEN_MAX + [
+                    RelayStatus.RESOURCE_LIMIT_EXCEEDED
+                ]
+                through = f"{relay.network.addrs[0]}/p2p-circuit"
+                caller.network.dial(hidden.peer, (through,))
+                await caller.hears(PeerConnected, about(hidden.peer))
 
     trio.run(main)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from swarmllm.messages import PeerId
 
 OK = RelayStatus.OK
 ELSEWHERE = block_of("198.18.7.1")
-PATIENT = RelayLimits(requests_burst=1e6, all_requests_burst=1e6)
+PATIENT = RelayLimits(requests_burst=1e6, all_requests_burst=1e6, block_requests_burst=1e6)
 """For tests of the other bounds."""
 
 
@@ -74,6 +75,25 @@ def test_all_together_ask_only_so_often() -> None:
     got = [quota.reserve(peer(n), block(n), 0.0) for n in range(1_000)]
     assert got.count(OK) == RelayLimits().all_requests_burst
     assert len(quota._asked) <= ASKERS_MAX + 1
+
+
+def test_a_block_that_asks_all_the_time_leaves_the_others_their_requests() -> None:
+    """Under as many identities as it likes: each is refused, and none of what is for all is gone.
+    Whoever was refused a reservation asks again after minutes."""
+    quota = RelayQuota(RelayLimits(reservations_max=9_999, reservations_per_block_max=9_999))
+    got = [quota.reserve(peer(n), block(0), n / 1_000) for n in range(1_000)]
+    assert got.count(OK) == pytest.approx(RelayLimits().block_requests_burst, abs=4)
+    assert [quota.reserve(peer(n), block(n), 1.0) for n in range(1_000, 1_100)] == [OK] * 100
+
+
+def test_one_block_does_not_keep_others_from_a_peer() -> None:
+    """Two identities could: they held all circuits that a target may have."""
+    quota = RelayQuota(PATIENT)
+    target = peer(99)
+    quota.reserve(target, block(9), 0.0)
+    crowd = [quota.open(Circuit(peer(n % 8), block(0), target), 0.0) for n in range(64)]
+    assert crowd.count(OK) == PATIENT.circuits_per_target_and_block_max
+    assert quota.open(Circuit(peer(70), block(1), target), 0.0) is OK
 
 
 def test_a_circuit_needs_a_reservation_at_its_other_end() -> None:
