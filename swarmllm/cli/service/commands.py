@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
-from swarmllm.adapters.atomic_file import read_bounded
+from swarmllm.adapters.atomic_file import read_bounded, replace_whole
+from swarmllm.adapters.datadir import make_folder
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import notice, print_record, write_stdout
 from swarmllm.cli.service.managers import Manager, manager_of
@@ -17,6 +18,7 @@ from swarmllm.runtime.config import SETTINGS, Config
 
 FILE_BYTES_MAX: Final = 1 << 16
 OURS: Final = b"swarmllm"
+WHAT: Final = "the service's file"
 
 
 def join_words(config: Config, given: Mapping[str, Any], *, yes: bool, tiny: bool) -> list[str]:
@@ -45,13 +47,7 @@ def install(config: Config, words: list[str], *, dry_run: bool, as_json: bool) -
         else:
             write_stdout(text)
         return OK
-    _refuse_foreign(manager)
-    _write(manager.file, data)
-    try:
-        hint = manager.start()
-    except LocalError:
-        manager.file.unlink(missing_ok=True)  # What does not run is not installed.
-        raise
+    hint = _installed(manager, data, _of_ours(manager))
     if as_json:
         print_record({"event": "service_installed", "path": str(manager.file), "hint": hint})
         return OK
@@ -77,7 +73,7 @@ def remove(config: Config, *, as_json: bool) -> int:
     manager = manager_of(os.environ, config.data_dir)
     if not os.path.lexists(manager.file):
         raise LocalError("no service is installed, so there is none to remove")
-    _refuse_foreign(manager)
+    _of_ours(manager)
     manager.stop()
     manager.file.unlink(missing_ok=True)
     manager.forget()
@@ -88,24 +84,39 @@ def remove(config: Config, *, as_json: bool) -> int:
     return OK
 
 
-def _refuse_foreign(manager: Manager) -> None:
-    """UsageError for a file of that name that we have not written."""
+def _of_ours(manager: Manager) -> bytes | None:
+    """What the service's file holds; None if there is none. UsageError for a file of that name that
+    we have not written."""
     if not os.path.lexists(manager.file):
-        return
-    if OURS not in read_bounded(manager.file, FILE_BYTES_MAX, "the service's file"):
+        return None
+    found = read_bounded(manager.file, FILE_BYTES_MAX, WHAT)
+    if OURS not in found:
         raise UsageError(f"{manager.file} is not a file of swarmllm's; move it away, and try again")
+    return found
 
 
-def _write(path: Path, data: bytes) -> None:
-    """For the owner's eyes: options may name people and places."""
-    partial = path.with_name(f".{path.name}.partial")
+def _installed(manager: Manager, data: bytes, before: bytes | None) -> str:
+    """Write the file and start the service; what else the owner may want to do. Whatever goes
+    wrong, Ctrl-C too, the service is as it was before."""
+    make_folder(manager.file.parent, "XDG_CONFIG_HOME")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise LocalError(f"{path} could not be written ({error.strerror})") from error
+        if before is not None:
+            manager.stop()  # Or it would go on with what it was started with.
+        # For the owner's eyes: options may name people and places.
+        replace_whole(manager.file, data, WHAT, 0o600)
+        return manager.start()
+    except BaseException as error:
+        if before is None:
+            if not isinstance(error, LocalError):
+                _try(manager.stop)
+            manager.file.unlink(missing_ok=True)
+        else:
+            _try(lambda: replace_whole(manager.file, before, WHAT, 0o600))
+            _try(manager.start)
+        raise
+
+
+def _try(step: Callable[[], object]) -> None:
+    """One of those that make a failure good; the failure itself is what is told."""
+    with suppress(LocalError):
+        step()

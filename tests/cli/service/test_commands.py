@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from swarmllm.cli.app import app
+from swarmllm.cli.service.managers import Systemd
+from swarmllm.errors import LocalError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
 
@@ -92,6 +94,41 @@ def test_where_the_manager_fails_nothing_stays_installed_and_its_words_are_told(
     assert done.exit_code == 1
     assert "No medium found" in done.output
     assert not machine.unit.exists()
+
+
+def test_an_installed_service_is_started_anew_with_its_new_options(machine: Machine) -> None:
+    machine.run("install --hours 22-07")
+    assert machine.run("install --max-share 50%").exit_code == 0
+    assert '"--max-share" "50%%"' in machine.unit.read_text()
+    assert "--hours" not in machine.unit.read_text()
+    assert machine.asked[2:] == [
+        *("--user disable --now swarmllm.service", "--user daemon-reload"),
+        "--user enable --now swarmllm.service",
+    ]
+
+
+@pytest.mark.parametrize("how", ["refused", "interrupted"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_whatever_ends_an_install_the_service_is_as_it_was(
+    how: str, installed: bool, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second install that failed, over ssh without a bus, took the first one's file away."""
+    if installed:
+        machine.run("install --hours 22-07")
+    before = machine.unit.read_text() if installed else None
+    start = Systemd.start
+
+    def fails(of: Systemd) -> str:
+        monkeypatch.setattr(Systemd, "start", start)
+        raise LocalError("no bus") if how == "refused" else KeyboardInterrupt
+
+    monkeypatch.setattr(Systemd, "start", fails)
+    assert machine.run("install --max-share 50%").exit_code != 0
+    assert (machine.unit.read_text() if machine.unit.exists() else None) == before
+    if installed:
+        assert machine.asked[-1] == "--user enable --now swarmllm.service"
+    elif how == "interrupted":
+        assert machine.asked[-1] == "--user disable --now swarmllm.service"
 
 
 def test_a_key_of_the_http_api_is_written_as_its_hash(machine: Machine) -> None:
