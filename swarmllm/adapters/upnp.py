@@ -1,8 +1,9 @@
 """UPnP port mapping by miniupnpc, in a process of its own: `python -m swarmllm.adapters.upnp`.
 
 miniupnpc is C, waits where nobody can wake it, and reads XML from whatever on the local network
-says that it is a router. So it gets a process: one order in its arguments, one line of JSON as the
-answer, and an alarm that ends it whatever it is doing. A mapping always has a lease, so that none
+says that it is a router, as long as more of it comes. So it gets a process: one order in its
+arguments, one line of JSON as the answer, an alarm that ends it whatever it is doing, and a bound
+on its memory. A mapping always has a lease, so that none
 stays when a machine dies.
 
     map PORT LEASE_S OWN_IP [URL]    look for a router (or ask the one at URL), forward PORT
@@ -12,12 +13,16 @@ stays when a machine dies.
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 LIFE_S: Final = 10  # For all of it; most answer within two.
+# Python and the library take 40 MB of address space; what a router says of itself has some kB.
+MEMORY_MAX: Final = 128 << 20
 SEARCH_MS: Final = 1_500
 TRIES: Final = 3  # Ports: the one that we listen on, and two above it.
 DESCRIPTION: Final = "swarmllm"
@@ -46,9 +51,17 @@ def mapped(router: Any, port: int, lease_s: int) -> dict[str, object]:
     return {"error": fault[:TEXT_MAX]}
 
 
+def bound_memory(bytes_max: int) -> None:
+    """Of this process. A system that knows no such bound has the alarm alone."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (bytes_max, bytes_max))
+
+
 def main(arguments: Sequence[str]) -> int:
     signal.alarm(LIFE_S)
     import miniupnpc
+
+    bound_memory(MEMORY_MAX)
 
     told: dict[str, object]
     try:
