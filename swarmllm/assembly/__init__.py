@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -491,7 +492,7 @@ async def _open_network(
     if parts.network is not None:
         network = await stack.enter_async_context(parts.network(keyring, driver))
         return network, tuple, Traffic, lambda: None
-    options = network_options(joined.config, keyring, driver)
+    options = replace(network_options(joined.config, keyring, driver), invited=joined.names)
     real = await stack.enter_async_context(open_network(options))
 
     def troubles() -> tuple[str, ...]:

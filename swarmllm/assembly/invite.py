@@ -2,7 +2,8 @@
 
 Addresses in it are a stranger's as far as dialling goes (`core.peers.dial_rule`): a pasted line
 must not make a node knock on doors of its own machine or of its neighbours'. Names are looked up
-all the same, as those given with `--peer` are: whoever pastes the line asks for this contact.
+all the same, as those given with `--peer` are: whoever pastes the line asks for this contact. But
+what they stand for is judged like the rest, each time.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ _WHAT: Final = "the invite of this folder"
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The settings of a node, and the invite that they were made under (None: there is none).
-    `circuits` lead to the inviter through relays; `remarks` are for people, a sentence each."""
+    `circuits` lead to the inviter through relays, `names` are the peers of the config that it named
+    by a name; `remarks` are for people, a sentence each."""
 
     config: Config
     invited: Invited | None = None
     remarks: tuple[str, ...] = ()
     circuits: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def keep(self) -> None:
         """For the next start; the folder is held by us. Blocks."""
@@ -110,8 +113,10 @@ def accepted(config: Config) -> Accepted:
     good, remarks = _dialled(invited, vantage_of(config))
     direct = tuple(addr for addr in good if CIRCUIT not in addr)
     circuits = tuple(addr for addr in good if CIRCUIT in addr)
+    named = (addr for addr in direct if addr not in config.peers)
+    names = tuple(addr for addr in named if addr.split("/")[1] not in {"ip4", "ip6"})
     config = replace(config, peers=tuple(dict.fromkeys((*config.peers, *direct))))
-    return Accepted(config, invited, remarks, circuits)
+    return Accepted(config, invited, remarks, circuits, names)
 
 
 def _pinned(config: Config, invited: Invited) -> Config:

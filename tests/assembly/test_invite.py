@@ -127,8 +127,11 @@ def test_an_invite_does_not_make_a_node_knock_on_doors(
 def test_a_name_at_which_dns_has_whole_addresses_is_looked_up(tmp_path: Path) -> None:  # INV-6
     named = "/dnsaddr/swarm.example"
     found = accepted(config(tmp_path, line(addrs=(named,))))
-    assert found.config.peers == (f"{named}/p2p/{PEER}",)
+    assert found.config.peers == found.names == (f"{named}/p2p/{PEER}",)
     assert found.remarks == ()
+    assert accepted(config(tmp_path, line())).names == ()
+    owners = replace(config(tmp_path, line(addrs=(named,))), peers=found.names)
+    assert accepted(owners).names == (), "the owner has given the same one"
 
 
 def test_a_time_outside_the_calendar_is_one_sentence_too(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ class Dialer:
             vantage,
         )
         self._owners = frozenset(bootstrap_of(text)[0] for text in options.bootstrap)
+        self._invited = frozenset(bootstrap_of(text)[0] for text in options.invited)
         self._knocks = Knocks()
         # What the DHT asks for, at addresses that strangers gave, must not keep our own choice
         # waiting, nor both the owner's.
@@ -144,7 +145,7 @@ class Dialer:
         with trio.move_on_after(within_s):
             async with self._slots[whom]:
                 unknown: dict[str, str] = {}
-                targets = await by_number(targets, unknown, peer)
+                targets = await self._numbered(peer, targets, unknown)
                 if not targets and not circuits:
                     raise Unreachable(
                         "; ".join(f"{addr}: {text}" for addr, text in unknown.items())
@@ -193,6 +194,22 @@ class Dialer:
                     continue
             targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
         return list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max], why
+
+    async def _numbered(
+        self, peer: PeerId, targets: list[TcpAddress], unknown: dict[str, str]
+    ) -> list[TcpAddress]:
+        """With each name replaced by what it stands for, as far as that may be dialled: whoever
+        gave the owner a name says what it stands for, too, and may change it."""
+        found: list[TcpAddress] = []
+        for addr in targets:
+            is_judged = TcpAddress(addr.kind, addr.host, addr.port, peer) in self._invited
+            for one in await by_number([addr], unknown, peer):
+                wrong = refusal(one.packed, one.port, self._vantage()) if is_judged else ""
+                if wrong:
+                    unknown[str(addr)] = f"{one} is not dialled: {wrong}"
+                else:
+                    found.append(one)
+        return list(dict.fromkeys(found))
 
     def _circuits(self, peer: PeerId, addrs: tuple[str, ...]) -> list[CircuitAddress]:
         """The ways through relays that are worth trying, one for each relay; where the relay itself

@@ -107,7 +107,9 @@ class NetworkOptions:
 
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way
     to the next free one. `announce` replaces what peers are told, for nodes behind a forwarded port
-    or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are dialled for ever. `swarm` names
+    or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are dialled for ever; of
+    those that are `invited` a stranger has written down the name, and what it stands for is judged
+    like what strangers tell. `swarm` names
     DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols
     beside the expert protocol that this node speaks, the kill switch's first; without any it has no
     part in gossip. With `port_mapping` the router is asked to forward the port. With `relay` it
@@ -121,6 +123,7 @@ class NetworkOptions:
     port_auto: bool = False
     announce: tuple[str, ...] = ()
     bootstrap: tuple[str, ...] = ()
+    invited: tuple[str, ...] = ()
     lan: bool = True
     dht: bool = True
     swarm: str = "private"

@@ -3,6 +3,7 @@ on none again and again."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -95,5 +96,32 @@ def test_what_the_owner_named_is_dialled_wherever_it_is() -> None:
             (addr,) = other.network.addrs
             async with members(1, announce=OUTSIDE, bootstrap=(addr,)) as (node,):
                 await until(lambda: other.peer in network_of(node).peers)
+
+    trio.run(main)
+
+
+def test_a_name_of_an_invite_leads_to_no_door_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # INV-6
+    """Whoever wrote the invite says in DNS what the name stands for."""
+    peer = ephemeral_key().peer
+
+    async def main() -> None:
+        async def work(port: int) -> None:
+            named = f"/dns4/swarm.example/tcp/{port}/p2p/{peer}"
+            answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+            async def resolved(*_: object, **__: object) -> object:
+                return answers
+
+            monkeypatch.setattr(trio.socket, "getaddrinfo", resolved)
+            async with members(1, announce=OUTSIDE, bootstrap=(named,), invited=(named,)) as (
+                node,
+            ):
+                await until(lambda: network_of(node).bootstrap[0].error)
+                (status,) = network_of(node).bootstrap
+                assert f"127.0.0.1/tcp/{port} is not dialled: a loopback address" in status.error
+
+        assert await counting(work) == 0
 
     trio.run(main)
