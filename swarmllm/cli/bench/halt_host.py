@@ -89,7 +89,8 @@ class HostPlan:
     has the others that it knows, and looks for when their connection is lost, as any node does.
     `front`, if it is not 0, is the port that others dial: a proxy with `link` between it and the
     node's own `port`, which resets all its connections at random every `reset_every_s` on average
-    (0: never). `drops`: halt records are obeyed, and passed on to nobody."""
+    (0: never). `drops`: halt records are obeyed, and passed on to nobody. `relay`: it lends
+    circuits; `hidden`: it listens nowhere, and others reach it through a relay."""
 
     number: int
     folder: str
@@ -102,6 +103,8 @@ class HostPlan:
     link: Link = field(default_factory=Link)
     reset_every_s: float = 0.0
     drops: bool = False
+    relay: bool = False
+    hidden: bool = False
     pace: Pace = PACED
 
 
@@ -232,9 +235,13 @@ async def _network(
     plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver
 ) -> AsyncIterator[Network]:
     door = Door(driver, log, drops=plan.drops)
+    options = network_options(config, keyring, driver)
     options = replace(
-        network_options(config, keyring, driver),
+        options,
         dht=False,
+        relay=plan.relay,
+        behind_nat=plan.hidden,
+        listen=() if plan.hidden else options.listen,
         channels=(halt_channel(door, driver.charter_swarm or config.swarm),),
     )
     async with open_network(options) as inner:

@@ -7,7 +7,9 @@ its own share of the processor. They are forked from one that has imported every
 However this program ends, they end with it.
 
 Who knows whom: a ring, so that the swarm is in one piece, and some random neighbours each. Nobody
-is told of anybody else.
+is told of anybody else. Where there are relays, ring and neighbours are those of the other nodes,
+each of which listens nowhere and meets its neighbours through a relay; a relay obeys orders and
+passes none on, so that whatever arrives came over circuits.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in
-    front of every node. No more than `writers_max` nodes write answers, spread evenly; all serve.
+    front of every node; the first `relays` nodes lend circuits to all others. No more than
+    `writers_max` nodes write answers, spread evenly; all serve.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Scenario:
     droppers: float = 0.0
     link: Link | None = None
     reset_every_s: float = 0.0
+    relays: int = 0
 
 
 SCENARIOS: Final = {
@@ -89,6 +93,7 @@ SCENARIOS: Final = {
         Scenario("frozen", streaming=True, frozen=0.2),
         Scenario("droppers", streaming=True, droppers=0.3),
         # A log-normal factor of sigma 0.45 on 100 ms: two thirds of all chunks take 64 to 157 ms.
+        Scenario("relayed", streaming=True, relays=2),
         Scenario("slow", streaming=True, link=Link(0.1, 0.45), reset_every_s=30.0),
     )
 }
@@ -221,6 +226,13 @@ def neighbours_of(
     return [tuple(sorted(found)) for found in dials]
 
 
+def behind(relays: range, dials: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Whom each dials where so many relays come first, which dial nobody and are dialled by all."""
+    first = len(relays)
+    others = [tuple(j + first for j in found) for found in dials]
+    return [() for _ in relays] + [(*relays, *found) for found in others]
+
+
 def links_of(dials: Sequence[Sequence[int]]) -> list[set[int]]:
     """Whom each is connected to, whoever dials."""
     links: list[set[int]] = [set(found) for found in dials]
@@ -286,7 +298,8 @@ def _plans(
     """The plan of each node, and the address at which it is dialled."""
     ports = free_ports(2 * nodes)
     ports, fronts = ports[:nodes], ports[nodes:]
-    dials = neighbours_of(nodes, rng)
+    relays = range(scenario.relays)
+    dials = behind(relays, neighbours_of(nodes - len(relays), rng))
     links = links_of(dials)
     droppers = choose_droppers(dials, scenario.droppers, rng) if scenario.droppers else frozenset()
     swarm = f"bench-{secrets.token_hex(4)}"
@@ -294,6 +307,8 @@ def _plans(
     peers = [load_or_create_key(DataDir(one).key_file).peer for one in folders]
     front = [fronts[i] if scenario.link is not None else 0 for i in range(nodes)]
     addresses = [f"/ip4/127.0.0.1/tcp/{front[i] or ports[i]}/p2p/{peers[i]}" for i in range(nodes)]
+    for i in range(len(relays), nodes) if relays else ():
+        addresses[i] = f"{addresses[i % len(relays)]}/p2p-circuit/p2p/{peers[i]}"
     plans = [
         HostPlan(
             number=i,
@@ -307,7 +322,9 @@ def _plans(
             front=front[i],
             link=scenario.link or Link(),
             reset_every_s=scenario.reset_every_s,
-            drops=i in droppers,
+            drops=i in droppers or i in relays,
+            relay=i in relays,
+            hidden=bool(relays) and i not in relays,
             pace=scenario.pace,
         )
         for i in range(nodes)

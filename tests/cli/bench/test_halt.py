@@ -25,6 +25,7 @@ from swarmllm.cli.bench.halt_host import is_records
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.cli.bench.halt_swarm import (
     SCENARIOS,
+    behind,
     choose_droppers,
     free_ports,
     in_one_piece,
@@ -167,6 +168,13 @@ def test_those_who_pass_nothing_on_never_cut_the_swarm(nodes: int, seed: int) ->
     droppers = choose_droppers(dials, 0.3, rng)
     assert len(droppers) == round(0.3 * nodes)
     assert in_one_piece(dials, droppers)
+
+
+def test_behind_relays_nodes_dial_these_and_each_other_and_relays_dial_nobody() -> None:
+    dials = behind(range(2), neighbours_of(18, random.Random(1)))
+    assert dials[:2] == [(), ()]
+    assert all(found[:2] == (0, 1) and min(found[2:]) > 1 for found in dials[2:])
+    assert in_one_piece(dials, frozenset({0, 1}))  # Relays pass nothing on.
 
 
 @given(st.integers(1, 128), st.integers(1, 128))
