@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from tests import ROOT
+from tests.adapters.libp2p.test_relay import behind_relays, figures_of
 from tests.interop.swarm import Swarm, open_swarm
 
 HERE = ROOT / "tests/interop"
@@ -70,6 +71,26 @@ def test_every_example_of_the_documents_is_read_as_they_say() -> None:
     found = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
     assert found is not None
     assert int(found[1]) > 250, done.stdout
+
+
+def test_its_library_and_ours_meet_through_a_relay_of_ours() -> None:  # RELAY-2, RELAY-4
+    """One peer of it has a place there, another one reaches that, and a node that hides there."""
+
+    async def main() -> None:
+        async with behind_relays() as (_, hidden, relay):
+            addrs = [one.network.addrs[0] for one in (relay, hidden)]
+            command = ["node", str(HERE / "relay.mjs"), *addrs]
+            with trio.fail_after(DEADLINE_S):
+                done = await trio.run_process(command, capture_stdout=True, check=False)
+            found: dict[str, Any] = json.loads(done.stdout)
+            assert found["met"] == found["sheltered"]
+            assert found["node"] == hidden.peer
+            assert found["limited"]
+            assert found["nonce"] == found["asked"]
+            assert figures_of(relay)["circuits_opened"] >= 2
+            assert figures_of(relay)["requests_refused"] == 0
+
+    trio.run(main)
 
 
 async def steps(swarm: Swarm, role: str) -> list[dict[str, Any]]:

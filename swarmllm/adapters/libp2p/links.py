@@ -77,6 +77,8 @@ class Links:
         self._closing = False
         self.kinds: dict[str, int] = {}
         """How many connections there are of each kind."""
+        self.on_gone: Callable[[PeerId], None] = lambda _: None
+        """Told when no connection with a peer is left, of whatever kind."""
         self.host: Host
         """Set before anything runs; the host needs these links, too."""
 
@@ -339,6 +341,8 @@ class Links:
             trio.current_time() - link.began_at,
             link.reason,
         )
+        if all(other.peer != link.peer for other in open_links(self)):
+            self.on_gone(link.peer)
         if self._settled.get(link.peer) is not link:
             return
         del self._settled[link.peer]
@@ -394,6 +398,12 @@ class Links:
 def open_links(links: Links) -> list[Link]:
     """Those that are not over, ready or not."""
     return [link for link in links._by_conn.values() if not link.is_over]
+
+
+def direct_link(links: Links, peer: PeerId) -> Link | None:
+    """One that leads to this peer without a relay: the one in use, or that of a guest."""
+    found = [link for link in open_links(links) if link.peer == peer and not link.is_relayed]
+    return next((link for link in found if link is links.of(peer)), next(iter(found), None))
 
 
 def _kind(link: Link) -> str:

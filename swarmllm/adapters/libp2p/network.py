@@ -244,8 +244,6 @@ class Libp2pNetwork:
             self._nursery.start_soon(self._directory.add, identity)
 
     def _on_lost(self, link: Link) -> None:
-        if self._relay is not None and self._links.of(link.peer) is None:
-            self._relay.lost(link.peer)
         if self._gossip is not None:
             self._gossip.drop(libp2p_id(link.peer))
 
@@ -403,7 +401,7 @@ def _relay(
     limits = options.relay_limits
     lent_max = min(limits.reservations_max, switch.admission.lent_max)
     relay = RelayServer(host, links, announced, replace(limits, reservations_max=lent_max))
-    switch.admission.is_lent = relay.lends_to
+    switch.admission.is_lent, links.on_gone = relay.lends_to, relay.lost
     host.set_stream_handler(HOP_PROTOCOL, relay.answer, lasting=True)
     return relay
 

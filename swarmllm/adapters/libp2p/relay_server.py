@@ -23,7 +23,7 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.libp2p import relay_messages as messages
 from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Bucket
-from swarmllm.adapters.libp2p.links import Links
+from swarmllm.adapters.libp2p.links import Links, direct_link
 from swarmllm.adapters.libp2p.relay_messages import STOP_PROTOCOL, Connect, Reserve
 from swarmllm.adapters.libp2p.relay_stream import LINGER_S
 from swarmllm.core.peers.eviction import block_of
@@ -140,8 +140,8 @@ class RelayServer:
 
     async def _onward(self, circuit: Circuit) -> Any:
         """The stream to the target, which has agreed; None if there is none."""
-        link = self._links.of(circuit.target)
-        if link is None or link.conn.muxed_conn.circuit is not None:
+        link = direct_link(self._links, circuit.target)
+        if link is None:
             return None
         stream = None
         agreed = False

@@ -242,6 +242,38 @@ def test_a_flood_of_requests_is_refused_with_its_status_and_nobody_is_hurt() -> 
     trio.run(main)
 
 
+def test_who_speaks_nothing_else_is_lent_a_place_reached_there_and_leaves_none_behind() -> None:
+    async def main() -> None:
+        async with (
+            member(relay=True, dht=False) as node,
+            raw_peer(polite=False) as stranger,
+            raw_peer(polite=False) as caller,
+            listening([node]),
+        ):
+            conn = await stranger.dial(network_of(node))
+            stream = await stranger.open(conn, HOP_PROTOCOL)
+            await messages.write(stream, messages.reserve())
+            assert messages.hop_answer(await messages.read(stream)).status == RelayStatus.OK
+            wanted: list[PeerId] = []
+
+            async def agree(stream: Any) -> None:
+                wanted.append(messages.stop_request(await messages.read(stream)))
+                await messages.write(stream, messages.stop_status(RelayStatus.OK))
+                await stream.write(await stream.read(5))
+
+            stranger.host.set_stream_handler(STOP_PROTOCOL, agree, lasting=True)
+            stream = await caller.open(await caller.dial(network_of(node)), HOP_PROTOCOL)
+            await messages.write(stream, messages.connect(stranger.peer))
+            assert messages.hop_answer(await messages.read(stream)).status == RelayStatus.OK
+            await stream.write(b"hello")
+            assert await stream.read(5) == b"hello"
+            assert wanted == [caller.peer]
+            conn.muxed_conn.abort()
+            await until(lambda: figures_of(node)["reservations"] == 0)
+
+    trio.run(main)
+
+
 def test_a_circuit_that_carries_too_much_ends_and_a_new_one_can_be_had() -> None:
     limits = RelayLimits(circuit_bytes_max=20_000)
 

@@ -74,9 +74,9 @@ class Relay:
     def __init__(self, source: End, target: End) -> None:
         self.source, self.target = source, target
         self.peers = [PeerId(one.muxed_conn.peer_id.to_base58()) for one in (source, target)]
-        link: Any = SimpleNamespace(conn=SimpleNamespace(muxed_conn=target.muxed_conn))
+        link = SimpleNamespace(conn=None, peer=self.peers[1], is_over=False, is_relayed=False)
         host: Any = SimpleNamespace(open_stream=self._open_stream)
-        links: Any = SimpleNamespace(of={self.peers[1]: link}.get)
+        links: Any = SimpleNamespace(of=lambda _: link, _by_conn={None: link})
         self.server = RelayServer(host, links, list, LIMITS)
 
     async def _open_stream(self, _conn: Any, _protocols: Any) -> End:
