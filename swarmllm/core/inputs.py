@@ -230,6 +230,11 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStops:
+    """This node is about to end: what should outlive it is saved now, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class VocabularyLearned:
     """A node without a model can encode text of this vocabulary now, and asks experts of it."""
 
@@ -429,6 +434,7 @@ ChangeInput = (
     PeerConnected
     | PeerMoved
     | PeerLost
+    | NodeStops
     | AskingEnded
     | PingMeasured
     | AddressesFound

@@ -25,6 +25,7 @@ from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.part import HaltPart
 from swarmllm.core.inputs import (
     Input,
+    NodeStops,
     OwnerStarts,
     OwnerStops,
     Persisted,
@@ -51,7 +52,7 @@ from swarmllm.messages import PeerId
 from swarmllm.messages.declare import HALT
 
 # Performed at once, whatever waits.
-_URGENT = frozenset({HALT, Persisted, OwnerStops, OwnerStarts, Woke})
+_URGENT = frozenset({HALT, Persisted, OwnerStops, OwnerStarts, Woke, NodeStops})
 
 
 @dataclass(frozen=True, slots=True)

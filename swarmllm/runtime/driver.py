@@ -86,6 +86,7 @@ from swarmllm.core.inputs import (
     HaltInput,
     Input,
     NetworkInput,
+    NodeStops,
     RecordOffered,
     Scored,
     TimerFired,
@@ -296,6 +297,7 @@ class Driver:
                 await self._loop()
                 for request in list(self._answers):
                     await self._handle(Cancelled(request, "cancelled"))
+                await self._handle(NodeStops())
                 nursery.cancel_scope.cancel()
         finally:
             self._stopping = True

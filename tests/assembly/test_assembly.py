@@ -272,6 +272,20 @@ def test_peers_of_the_last_run_are_dialled_without_anybodys_help(tmp_path: Path)
     run(body)
 
 
+def test_a_node_that_stops_soon_after_it_has_met_a_peer_finds_it_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted())),
+        ):
+            async with open_node(config_in(tmp_path / "b"), parts=parts_on(wire)) as b:
+                assert await b.wait_ready(1) == 1
+            async with open_node(config_in(tmp_path / "b"), parts=parts_on(wire, lan=False)) as b:
+                assert await b.wait_ready(1) == 1
+
+    run(body)
+
+
 def test_offline_means_loopback_only(tmp_path: Path) -> None:
     peer = ephemeral_key().peer
     near, far = f"/ip4/127.0.0.1/tcp/1/p2p/{peer}", f"/ip4/203.0.113.7/tcp/1/p2p/{peer}"
