@@ -28,6 +28,7 @@ from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.conversation import COMMANDS, Command, Conversation, command_in
 from swarmllm.cli.generate import Keep, ShownAnswer
 from swarmllm.cli.guard import OK, ending_signals
+from swarmllm.cli.heard_signals import heard_at_once
 from swarmllm.cli.inspect import experts_table
 from swarmllm.cli.markdown_stream import shown
 from swarmllm.cli.output import answer as answer_screen
@@ -205,15 +206,16 @@ class _Keyboard:
 
     def read(self) -> str:
         """A line. KeyboardInterrupt, EOFError."""
-        try:
-            self._is_typing = True
-            return input(PROMPT) if self._is_seen else input()
-        except SystemError:
-            # Python's word for a handler that returns while the KeyboardInterrupt of the one before
-            # it is on its way out of the line editor: Ctrl-C came twice at once.
-            raise KeyboardInterrupt from None
-        finally:
-            self._is_typing = False
+        with heard_at_once():
+            try:
+                self._is_typing = True
+                return input(PROMPT) if self._is_seen else input()
+            except SystemError:
+                # Python's word for a handler that returns while the KeyboardInterrupt of the one
+                # before it is on its way out of the line editor: Ctrl-C came twice at once.
+                raise KeyboardInterrupt from None
+            finally:
+                self._is_typing = False
 
 
 @contextmanager

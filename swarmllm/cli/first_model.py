@@ -8,9 +8,6 @@ where nobody can be asked the tiny expert is loaded.
 
 from __future__ import annotations
 
-import select
-import signal
-import socket
 import sys
 from enum import Enum, auto
 from typing import Final
@@ -20,6 +17,7 @@ import trio
 from swarmllm.adapters.models.catalog import SMOLLM2_135M
 from swarmllm.adapters.models.library import place_of
 from swarmllm.cli.fetching import fetched
+from swarmllm.cli.heard_signals import heard_at_once
 from swarmllm.cli.output import notice, size
 from swarmllm.cli.voted_model import VotedModel
 from swarmllm.errors import LocalError, UsageError
@@ -138,22 +136,7 @@ def _is_seen() -> bool:
 def _agreed(question: str) -> bool:
     notice(question)
     try:
-        _wait_for_line()
-        return input().strip().lower() in YES
+        with heard_at_once():
+            return input().strip().lower() in YES
     except EOFError:
         return False
-
-
-def _wait_for_line() -> None:
-    """Until standard input, a terminal, has a line; Ctrl-C is raised. Python raises it between two
-    of its own instructions, so one that comes in the moment in which `input` begins to wait would
-    be heard with the next line only: here it ends the wait itself."""
-    hears, told = socket.socketpair()
-    with hears, told:
-        told.setblocking(False)
-        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-        try:
-            while sys.stdin not in select.select([sys.stdin, hears], [], [])[0]:
-                hears.recv(4096)  # Another signal's: that is handled, and we go on.
-        finally:
-            signal.set_wakeup_fd(before)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.cli import first_model
 from swarmllm.cli.first_model import Way, way_to_model
 from tests.cli.command import DEADLINE_S, command, environment, run
 
@@ -112,32 +109,6 @@ def test_a_person_is_asked_once(tmp_path: Path, reply: bytes, code: int | None) 
         _drain(ours)
         assert node.wait(DEADLINE_S) == code
     os.close(ours)
-
-
-def test_ctrl_c_in_the_moment_before_the_wait_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python would raise it once `input` returns, with the next line."""
-    waits = select.select
-    woke: list[bool] = []
-    reading, writing = os.pipe()
-    with os.fdopen(reading) as stdin, os.fdopen(writing, "w") as typed:
-
-        def late(*wanted: Any) -> Any:
-            if woke:
-                print("n", file=typed, flush=True)
-            else:
-                signal.raise_signal(signal.SIGINT)
-            found = waits(*wanted)
-            woke.append(stdin not in found[0])
-            return found
-
-        monkeypatch.setattr("sys.stdin", stdin)
-        monkeypatch.setattr("select.select", late)
-        before = signal.signal(signal.SIGINT, lambda *_: None)  # As if it were not looked at yet.
-        try:
-            first_model._wait_for_line()
-        finally:
-            signal.signal(signal.SIGINT, before)
-    assert woke == [True, False]
 
 
 def _until(terminal: int, wanted: bytes) -> bytes:

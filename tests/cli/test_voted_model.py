@@ -87,7 +87,6 @@ def test_a_person_is_asked_and_their_no_is_a_no(
 ) -> None:
     monkeypatch.setattr(first_model, "_is_seen", lambda: True)
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
-    monkeypatch.setattr(first_model, "_wait_for_line", lambda: None)
     monkeypatch.setattr("builtins.input", lambda: answer)
     assert chosen(config, HUB, as_json=False) == expected
     assert "The voters of this swarm chose hf:owner/model/m.gguf" in capsys.readouterr().err
