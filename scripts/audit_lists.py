@@ -2,6 +2,7 @@
 what they differ by at each position, for `swarmllm simulate audits`.
 
     python -m scripts.audit_lists sims/audit_lists.npz        two minutes of one core
+    python -m scripts.audit_lists --sets                      of lists over the tokens of a grammar
 
 The models are the bundled ones. Another back end is llama.cpp with all weights and caches in
 float32, which rounds nothing to 8 bits; another batch is one token at a time, not one prefill.
@@ -10,9 +11,11 @@ float32, which rounds nothing to 8 bits; another batch is one token at a time, n
 from __future__ import annotations
 
 import json
+import math
+import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,11 +27,16 @@ from llama_cpp import Llama
 from llama_cpp import llama_cpp as llama
 
 from swarmllm.adapters.llama.expansion import expand
-from swarmllm.core.trust.comparison import compare
+from swarmllm.core.trust.comparison import Difference, Reading, compare, compare_readings, mean
+from swarmllm.core.trust.suspicion import step
+from swarmllm.messages import ENTRIES_MAX
 from swarmllm.wire.sparse import SparseList, decode_list
-from swarmllm.wire.sparse_encoding import encode_logits
+from swarmllm.wire.sparse_encoding import encode_allowed, encode_logits
+from swarmllm.wire.target_logprob import decode_target
+from swarmllm.wire.token_set import TokenSet, encode_set
 
 ENTRIES: Final = 256
+MARKS: Final = frozenset('"{}[]:,')
 SESSIONS: Final = 4
 TOKENS: Final = 160
 SHOWN: Final = 32  # The last positions of each text are compared.
@@ -121,6 +129,52 @@ def differences(
     return np.array(rows, np.float32)
 
 
+def sets_of(model: Llama) -> dict[str, bytes]:
+    """What grammars allow, encoded; and what none does."""
+    size, rng = model.n_vocab(), random.Random(5)
+    pieces = [model.detokenize([i]).decode(errors="replace").strip() for i in range(size)]
+    words = {"true", "false", "null", "yes", "no", "red", "green", "blue"}
+    found = {
+        "digits": [i for i, piece in enumerate(pieces) if piece.isdigit()],
+        "marks of JSON": [i for i, piece in enumerate(pieces) if piece and set(piece) <= MARKS],
+        "words": [i for i, piece in enumerate(pieces) if piece.lower() in words],
+        "300 at random": rng.sample(range(size), 300),
+        "2 at random": rng.sample(range(size), 2),
+        "without commas": [i for i, piece in enumerate(pieces) if "," not in piece],
+    }
+    return {name: encode_set(TokenSet.of(sorted(ids), size)) for name, ids in found.items()}
+
+
+def of_set(row: Floats, allowed: bytes) -> Reading:
+    found = encode_allowed(row, allowed, ENTRIES_MAX, 0)
+    assert found is not None
+    listed = decode_list(found[0], ENTRIES_MAX, row.size)
+    return Reading(listed, decode_target(found[1].to_bytes(2, "big")))
+
+
+def about_sets(
+    sets: Mapping[str, bytes], honest: Logits, other: Logits, documents: Sequence[Sequence[int]]
+) -> Iterator[tuple[str, list[Difference]]]:
+    """What the same two say of each set, behind every position that is shown."""
+    rows = [
+        pair for tokens in documents for pair in zip(honest(tokens), other(tokens), strict=True)
+    ]
+    for name, allowed in sets.items():
+        pairs = ((of_set(one, allowed), of_set(two, allowed)) for one, two in rows)
+        yield name, [compare_readings(one, two, ENTRIES_MAX) for one, two in pairs]
+
+
+def show_sets(what: str, name: str, found: Sequence[Difference]) -> None:
+    middle = mean(found)
+    ratios = [math.exp(step(one)) for one in found]
+    print(
+        f"{what:20} {name:15} variation {middle.variation:.4f}"
+        f" (max {max(one.variation for one in found):.3f})  nats {middle.nats:.3f}"
+        f"  mass {middle.mass:.3f} (max {max(one.mass or 0 for one in found):.2f})"
+        f"  mean ratio {sum(ratios) / len(ratios):.2f}"
+    )
+
+
 def main() -> None:
     out = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as name:
@@ -141,6 +195,13 @@ def main() -> None:
             "another model": (code, {}, prefilled),
             "truncated context": (prose, {}, truncated),
         }
+        if str(out) == "--sets":
+            sets = sets_of(honest_model)
+            for what, (path, options, way) in others.items():
+                with closing(opened(path, **options)) as model:
+                    for which, pairs in about_sets(sets, usual, partial(way, model), documents):
+                        show_sets(what, which, pairs)
+            return
         found: dict[str, npt.NDArray[np.float32]] = {}
         for what, (path, options, way) in others.items():
             with closing(opened(path, **options)) as model:

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import trio
 
+from swarmllm.adapters.operator_keys import verify
 from swarmllm.cli.processes import NodeProcess, open_fleet
+from swarmllm.core.trust.receipt import read
+from swarmllm.messages import SESSION_SEALED_MAX, PeerId, SessionRecord
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.record import Record
 from swarmllm.testing.gguf_fixture import LARGER, SMALL, small_vocabulary, write_model
+from swarmllm.wire.envelope import unseal
 from tests import ROOT
 from tests.cli.command import run
 from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
@@ -70,6 +74,28 @@ def receipt_of_all(home: Path, asker: NodeProcess, model: Path, liar: str) -> No
     assert "proves nothing" in run(home, "verify", str(home / "spoilt")).sentence()
 
 
+def _unseal(sealed: bytes) -> tuple[PeerId, SessionRecord]:
+    return unseal(sealed, (SessionRecord,), verify, SESSION_SEALED_MAX)
+
+
+def receipt_of_a_grammar(home: Path, asker: NodeProcess, model: Path, liar: str) -> None:
+    """Tokens that a grammar allows may stand in nobody's list; then experts are asked about them
+    alone. Those lists are signed and looked at as well."""
+    file = str(home / "of a grammar")
+    words = "-k", "3", "--max-tokens", "8", "--regex", "[0-9]{6}", "--receipt", file
+    assert run(home, "generate", "The quick", "--data-dir", str(asker.folder), *words).code == 0
+    sessions = {one.peer: one.found for one in read(Path(file).read_bytes(), _unseal)}
+    assert any(said.allowed for found in sessions.values() for said in found.said)
+    found = run(home, "verify", file, "--model", str(model), "--json").records()
+    looked = {one["peer"]: one for one in found if one["event"] == "session_verified"}
+    assert looked.keys() == sessions.keys()
+    assert all(one["positions"] == one["lists"] for one in looked.values())
+    # Whoever lies may be excluded by now, and have no part in it.
+    assert {one["verdict"] for peer, one in looked.items() if peer != liar} == {"agrees"}
+    asked = run(home, "verify", file, "--ask", "--json", "--data-dir", str(asker.folder)).records()
+    assert {one["verdict"] for one in asked if one["peer"] != liar} == {"agreed"}
+
+
 def test_an_imposter_is_excluded_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +124,7 @@ def test_an_imposter_is_excluded_and_nobody_else(
                 await node.wait_for("ready", START_S)
             await meet(asker, 3)
             await trio.to_thread.run_sync(receipt_of_all, tmp_path, asker, model, liar.peer)
+            await trio.to_thread.run_sync(receipt_of_a_grammar, tmp_path, asker, model, liar.peer)
             excluded: set[str] = set()
             for number in range(ANSWERS_MAX):
                 await write(asker, number)

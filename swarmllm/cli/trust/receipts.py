@@ -26,20 +26,17 @@ from swarmllm.cli.output import (
     short_peer,
 )
 from swarmllm.cli.screen import Line
-from swarmllm.core.trust.comparison import Difference, compare, mean
+from swarmllm.core.trust.comparison import Difference, compare_readings, mean
+from swarmllm.core.trust.questions import questions
 from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradicted, read
 from swarmllm.core.trust.suspicion import differs
-from swarmllm.core.trust.transcript import Said
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import (
-    ANSWER_ENTRIES_MAX,
-    ANSWERS_MAX,
     NO_HALT_DIGEST,
     SESSION_SEALED_MAX,
     TOKENS_MAX,
     PeerId,
-    Score,
     Scores,
     SessionRecord,
 )
@@ -50,9 +47,7 @@ from swarmllm.runtime.service.json_events import record_of
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.user_path import user_path
-from swarmllm.wire.context import EMPTY
 from swarmllm.wire.envelope import unseal
-from swarmllm.wire.sparse import decode_list
 
 WHAT: Final = "the receipt"
 
@@ -256,36 +251,18 @@ async def _compared(config: Config, sessions: Sequence[tuple[Path, Signed]]) -> 
 
 
 async def _differences(engine: LlamaEngine, signed: Signed, number: int) -> tuple[Difference, ...]:
-    """At all kept positions that one question can ask about."""
-    limit = min(TOKENS_MAX, engine.card.context_max)
-    able = [one for one in signed.found.said if one.length <= limit]
-    entries = max((one.entries_max for one in able), default=1)
-    said = able[: min(ANSWERS_MAX, ANSWER_ENTRIES_MAX // entries)]
-    if not said:
-        return ()
+    """At all kept positions that this engine has room for."""
+    limit, size = min(TOKENS_MAX, engine.card.context_max), engine.card.vocab_size
+    said = [one for one in signed.found.said if one.length <= limit]
     key = SessionKey(PeerId(""), number)
-    reply = await engine.score(key, _question(signed, said, entries))
+    found: list[Difference] = []
+    for question in questions(said, signed.found.text[:limit], 0, NO_HALT_DIGEST):
+        reply = await engine.score(key, question.score)
+        if not isinstance(reply, Scores):
+            raise LocalError(f"the model cannot score the text of the receipt ({reply})")
+        found += (
+            compare_readings(one.reading, reading, one.entries_max, one.follows)
+            for one, reading in zip(question.said, question.read(reply, size), strict=True)
+        )
     engine.close(key)
-    if not isinstance(reply, Scores):
-        raise LocalError(f"the model cannot score the text of the receipt ({reply})")
-    size = engine.card.vocab_size
-    return tuple(
-        compare(one.listed, decode_list(data, entries, size), one.entries_max, one.follows)
-        for one, data in zip(said, reply.lists, strict=True)
-    )
-
-
-def _question(signed: Signed, said: Sequence[Said], entries: int) -> Score:
-    return Score(
-        session=0,
-        round=0,
-        epoch=0,
-        base=0,
-        context_hash=EMPTY,
-        tokens=signed.found.text[: said[-1].length],
-        answer=tuple(one.length - 1 for one in said),
-        targets=(),
-        entries_max=entries,
-        tail_max=0,
-        ctl_digest=NO_HALT_DIGEST,
-    )
+    return tuple(found)

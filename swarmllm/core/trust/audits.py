@@ -41,6 +41,7 @@ from swarmllm.core.trust.case import Case, Finding, MayAccuse, Verdict, draw
 from swarmllm.core.trust.findings import Findings
 from swarmllm.core.trust.history import Audit
 from swarmllm.core.trust.purse import Purse
+from swarmllm.core.trust.questions import questions
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.receipts import Opinions, Receipts
 from swarmllm.core.trust.reputation import Account, Key, Reputation
@@ -63,8 +64,7 @@ from swarmllm.messages import (
     SessionRecord,
     SessionSigned,
 )
-from swarmllm.wire.context import EMPTY
-from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.ext import answers_allowed
 
 REPLY_S: Final = 60.0
 TRIES_MAX: Final = 4  # Holders that are asked for one case.
@@ -297,23 +297,31 @@ class Audits(Part):
         waiting.until, waiting.tokens = now + REPLY_S, waiting.tokens + size
         waiting.number = self._next_session
         self._next_session = FIRST_SESSION + (self._next_session + 1) % FIRST_SESSION
-        score = self._question(waiting)
-        if waiting.by == own:
-            waiting.order, self._next_order = self._next_order, self._next_order + 1
-            return [RunScore(waiting.order, SessionKey(own, waiting.number), score)]
-        opened = replace(
-            waiting.session.opened, session=waiting.number, ctl_digest=self._around.digest()
-        )
-        return [Send(waiting.by, opened), Send(waiting.by, score)]
+        said, digest = waiting.case.said, self._around.digest()
+        waiting.questions = questions(said, waiting.text, waiting.number, digest)
+        waiting.readings = []
+        opened = replace(waiting.session.opened, session=waiting.number, ctl_digest=digest)
+        first = self._next_question(waiting)
+        return first if waiting.by == own else [Send(waiting.by, opened), *first]
+
+    def _next_question(self, waiting: Waiting) -> list[NodeEffect | Fact]:
+        assert waiting.by is not None
+        score = waiting.questions[0].score
+        if waiting.by != self._around.own:
+            return [Send(waiting.by, score)]
+        waiting.order, self._next_order = self._next_order, self._next_order + 1
+        return [RunScore(waiting.order, SessionKey(waiting.by, waiting.number), score)]
 
     def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
         """Who has the model and room for the text, and was not asked yet: others, first those whose
         word may speak against the expert, and when there are no more the expert itself."""
         digest = waiting.session.digest
+        is_about_sets = any(one.allowed for one in waiting.case.said)
         able = [
             peer
             for peer, record in self._around.holders(now)
             if record.model_digest == digest
+            and (answers_allowed(record.ext) or not is_about_sets)
             and record.context_max >= len(waiting.text)
             and peer not in waiting.tried
             and not self._resting.is_resting(peer, now)
@@ -322,36 +330,26 @@ class Audits(Part):
         trusted = [peer for peer in others if waiting.case.may_accuse(peer, waiting.case.expert)]
         return trusted or others or (able if waiting.session.written(waiting.case.said) else [])
 
-    def _question(self, waiting: Waiting) -> Score:
-        said = waiting.case.said
-        return Score(
-            session=waiting.number,
-            round=0,
-            epoch=0,
-            base=0,
-            context_hash=EMPTY,
-            tokens=waiting.text,
-            answer=tuple(one.length - 1 for one in said),
-            targets=(),
-            entries_max=max(one.entries_max for one in said),
-            tail_max=0,
-            ctl_digest=self._around.digest(),
-        )
-
     def _looked_at(self, by: PeerId, reply: ExpertReply, now: float) -> Told:
         """A holder's reply to an audit."""
         waiting = self._current
         if waiting is None or by != waiting.by or reply.session != waiting.number:
             return ()
+        question, *further = waiting.questions
+        if reply.round != question.score.round:
+            return ()
         told: list[NodeEffect | Fact] = [self._close(waiting)]
         if not isinstance(reply, Scores) or not self._around.is_cleared(by, now):
             return [*told, *self._ask(waiting, now)]
         try:
-            lists = _lists(waiting, reply)
+            waiting.readings += question.read(reply)
         except RemoteError as fault:
-            penalty = [Penalise(by, str(fault))] if by != self._around.own else []
+            penalty = [Penalise(by, f"expert {by}: {fault}")] if by != self._around.own else []
             return [*told, *penalty, *self._ask(waiting, now)]
-        finding = waiting.case.answered(by, lists)
+        waiting.questions = further
+        if further:
+            return self._next_question(waiting)
+        finding = waiting.case.answered(by, waiting.readings)
         if finding is None:
             return [*told, *self._ask(waiting, now)]
         return [*told, *self._ended(waiting, finding, now)]
@@ -390,16 +388,6 @@ class Audits(Part):
 
     def _unix_s(self, now: float) -> float:
         return self._zero_s + now
-
-
-def _lists(waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
-    said = waiting.case.said
-    if len(reply.lists) != len(said):
-        raise RemoteError(
-            f"expert {waiting.by}: {len(reply.lists)} lists where {len(said)} were asked for"
-        )
-    most = max(one.entries_max for one in said)
-    return tuple(decode_list(data, most, VOCABULARY_MAX) for data in reply.lists)
 
 
 def _brought(

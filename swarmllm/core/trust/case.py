@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from swarmllm.core.trust.comparison import Difference, compare
+from swarmllm.core.trust.comparison import Difference, Reading, compare_readings
 from swarmllm.core.trust.suspicion import POSITIONS, differs
 from swarmllm.core.trust.transcript import Replay, Said
 from swarmllm.messages import TOKENS_MAX, PeerId
-from swarmllm.wire.sparse import SparseList
 
 
 class Verdict(StrEnum):
@@ -38,14 +37,19 @@ class Verdict(StrEnum):
 
 def draw(found: Replay, rng: random.Random, prompt: int = 0) -> tuple[Said, ...]:
     """The positions that are looked at: at most `POSITIONS` of what can be asked about in one
-    question, of those behind a prompt of so many tokens before others. Where a prompt ends the
-    expert can see, and what it says of that the hidden tokens show."""
+    session, of those behind a prompt of so many tokens before others. Where a prompt ends the
+    expert can see, and what it says of that the hidden tokens show. Half of them are about the sets
+    that a grammar allowed, if there are as many: these lists alone decide their tokens, and who
+    lies in them only must not hide behind the others."""
     able = [one for one in found.said if one.length <= TOKENS_MAX]
     written = [one for one in able if one.length > prompt]
-    drawn = rng.sample(written, min(POSITIONS, len(written)))
+    sets = [one for one in written if one.allowed]
+    drawn = rng.sample(sets, min(POSITIONS // 2, len(sets)))
+    left = [one for one in written if one not in drawn]
+    drawn += rng.sample(left, min(POSITIONS - len(drawn), len(left)))
     others = [one for one in able if one.length <= prompt]
     drawn += rng.sample(others, min(POSITIONS - len(drawn), len(others)))
-    return tuple(sorted(drawn, key=lambda one: one.length))
+    return tuple(sorted(drawn, key=lambda one: one.place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,11 @@ class Case:
     said: tuple[Said, ...]
     own: PeerId
     may_accuse: MayAccuse
-    _replies: dict[PeerId, tuple[SparseList, ...]] = field(default_factory=dict)
+    _replies: dict[PeerId, tuple[Reading, ...]] = field(default_factory=dict)
 
-    def answered(self, by: PeerId, lists: Sequence[SparseList]) -> Finding | None:
+    def answered(self, by: PeerId, readings: Sequence[Reading]) -> Finding | None:
         """What another holder says of the same positions. None: a third has to be asked."""
-        self._replies[by] = tuple(lists)
+        self._replies[by] = tuple(readings)
         found = self._against_said(by)
         asked = tuple(self._replies)
         if by == self.expert:
@@ -130,12 +134,13 @@ class Case:
 
     def _against_said(self, by: PeerId) -> tuple[Difference, ...]:
         return tuple(
-            compare(one.listed, other, one.entries_max, one.follows)
+            compare_readings(one.reading, other, one.entries_max, one.follows)
             for one, other in zip(self.said, self._replies[by], strict=True)
         )
 
     def _between(self, one: PeerId, other: PeerId) -> tuple[Difference, ...]:
         pairs = zip(self.said, self._replies[one], self._replies[other], strict=True)
         return tuple(
-            compare(left, right, said.entries_max, said.follows) for said, left, right in pairs
+            compare_readings(left, right, said.entries_max, said.follows)
+            for said, left, right in pairs
         )

@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
-from swarmllm.core.trust.comparison import Difference, compare
+from swarmllm.core.trust.comparison import Difference, compare_readings
 from swarmllm.core.trust.transcript import (
     BODIES_MAX,
     BODY_BYTES_MAX,
@@ -40,6 +41,7 @@ GB. The longest 16 sessions have half as many."""
 TEXTS_MAX: Final = 1 << 20  # Tokens of all its sessions together.
 COMPARED_MAX: Final = 65_536  # Pairs of lists that are compared for a contradiction.
 FORMAT: Final = "swarmllm receipt 1"
+LATER: Final = re.compile(r"swarmllm receipt [0-9]{1,9}")
 CONTRADICTION: Final = 0.5
 """Total variation of two signed lists of one expert and model for one text, from which on no
 rounding explains it: back ends differ by 0.05 at most."""
@@ -78,10 +80,13 @@ def read(data: bytes, unseal: Unseal) -> tuple[Signed, ...]:
     if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_MAX:
         raise RemoteError(f"a receipt has at most {VALUES_MAX} values")
     try:
-        found: Any = json.loads(data)
+        found: Any = json.loads(data.decode())  # Of bytes it would take UTF-16 as well.
     except (ValueError, RecursionError) as error:
-        raise RemoteError("this is no receipt: it is not JSON") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise RemoteError("this is no receipt, or a part of one: it is not JSON") from error
+    form = found.get("format") if isinstance(found, dict) else None
+    if form != FORMAT and isinstance(form, str) and LATER.fullmatch(form):
+        raise RemoteError(f"it is a {form!r}, and this version reads {FORMAT!r}; use a later one")
+    if form != FORMAT:
         raise RemoteError(f"this is no receipt: its format is not {FORMAT!r}")
     rows = found.get("sessions")
     if not isinstance(rows, list) or not 1 <= len(rows) <= SESSIONS_MAX:
@@ -129,17 +134,24 @@ def _rounds(rows: Any) -> tuple[Round, ...]:
 def contradictions(one: Signed, other: Signed) -> tuple[Difference, ...]:
     """Where two signed sessions of one expert and one model say different things of one text, by
     more than any rounding. It proves itself: nobody has to be believed."""
-    found = (compare(mine.listed, its.listed, mine.entries_max) for mine, its in _pairs(one, other))
+    found = (
+        compare_readings(mine.reading, its.reading, mine.entries_max)
+        for mine, its in _pairs(one, other)
+    )
     return tuple(each for each in found if each.variation >= CONTRADICTION)
 
 
 def _pairs(one: Signed, other: Signed) -> list[tuple[Said, Said]]:
-    """What the two say of one text, asked for as many entries."""
+    """What the two say of one text and one set, asked for as many entries."""
     if (one.peer, one.record.model_digest) != (other.peer, other.record.model_digest):
         return []
-    theirs = {(said.mark, said.entries_max): said for said in other.found.said}
-    pairs = [(said, theirs.get((said.mark, said.entries_max))) for said in one.found.said]
+    theirs = {_asked(said): said for said in other.found.said}
+    pairs = [(said, theirs.get(_asked(said))) for said in one.found.said]
     return [(mine, its) for mine, its in pairs if its is not None]
+
+
+def _asked(said: Said) -> tuple[bytes, bytes, int]:
+    return said.mark, said.allowed, said.entries_max
 
 
 def contradicted(signed: Sequence[Signed]) -> list[tuple[PeerId, bytes]]:

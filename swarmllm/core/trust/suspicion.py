@@ -4,7 +4,8 @@ or they are of something else.
 Each audited position gives a likelihood ratio. Under "the same model" differences are exponential
 with the mean that back ends are allowed, under "something else" with a larger one; a third way for
 lists to be wrong, one token raised or buried, shows in the log-probabilities and hardly in the
-total variation. So the ratio is the mean of two. Its logarithm is added up and never falls below
+total variation. So the ratio is the mean of two; of three where the expert was asked about a set of
+tokens, and has said what all of it has. Its logarithm is added up and never falls below
 0, so that good behaviour of long ago excuses nothing (Page's CUSUM, 1954): if each ratio has a mean
 of at most 1 under "the same model", the mean number of positions between two false alarms is at
 least e to the threshold (Lorden 1971). No single position says more than `STEP_MAX_NATS`, so one
@@ -57,10 +58,12 @@ class Suspicion:
 def step(one: Difference) -> float:
     """What one position says against the expert, in nats; below 0 it speaks for it."""
     variation = _log_ratio(one.variation, SAME_VARIATION, OTHER_VARIATION)
-    nats = _log_ratio(one.nats, SAME_NATS, OTHER_NATS)
-    high = max(variation, nats)
-    both = high + math.log((math.exp(variation - high) + math.exp(nats - high)) / 2)
-    return min(STEP_MAX_NATS, both)
+    ratios = [variation, _log_ratio(one.nats, SAME_NATS, OTHER_NATS)]
+    if one.mass is not None:
+        ratios.append(_log_ratio(one.mass, SAME_NATS, OTHER_NATS))
+    high = max(ratios)
+    whole = high + math.log(math.fsum(math.exp(r - high) for r in ratios) / len(ratios))
+    return min(STEP_MAX_NATS, whole)
 
 
 def differs(found: Sequence[Difference]) -> bool:

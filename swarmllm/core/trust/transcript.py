@@ -20,10 +20,12 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
+from swarmllm.core.trust.comparison import Reading
 from swarmllm.errors import RemoteError
 from swarmllm.messages import NO_HALT_DIGEST, Score, ScoreAllowed, ScoreDraft, Scores
 from swarmllm.wire import codec
 from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.target_logprob import decode_target
 
 BEGIN: Final = b"swarmllm/transcript/1\0"
 ROUNDS_MAX: Final = 16_384
@@ -127,13 +129,26 @@ class Transcript:
 @dataclass(frozen=True, slots=True)
 class Said:
     """What the expert said of the token behind the first `length` tokens of the text. `mark`: the
-    hash of those, which nobody can make another text have."""
+    hash of those, which nobody can make another text have. `allowed`: the encoded set of tokens
+    that it was asked about, and `log_mass` what it gave to all of them; empty and None: it was
+    asked about all tokens."""
 
     length: int
     listed: SparseList
     entries_max: int
     follows: int | None
     mark: bytes = b""
+    allowed: bytes = b""
+    log_mass: float | None = None
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.listed, self.log_mass)
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """What it was asked about."""
+        return self.length, self.allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +173,7 @@ def replay(rounds: Sequence[Round], vocab_size: int) -> Replay:
     not there, or answers that do not fit."""
     text: list[int] = []
     marks = [bytes(MARK_BYTES)]
-    found: list[tuple[int, bytes, SparseList, int]] = []
+    found: list[Said] = []
     for one in rounds:
         score = codec.decode(one.head, QUESTIONS)
         if score.base > len(text):
@@ -170,16 +185,13 @@ def replay(rounds: Sequence[Round], vocab_size: int) -> Replay:
         for token in score.tokens:
             marks.append(_marked(marks[-1], token))
         if one.body:
-            found += (
-                (length, marks[length], listed, score.entries_max)
-                for length, listed in _lists(score, one, vocab_size)
-            )
-    said = {
-        length: Said(length, listed, most, text[length] if length < len(text) else None, mark)
-        for length, mark, listed, most in found
-        if length <= len(text) and marks[length] == mark
+            found += (replace(s, mark=marks[s.length]) for s in _said(score, one, vocab_size))
+    by_place = {
+        said.place: replace(said, follows=text[said.length]) if said.length < len(text) else said
+        for said in found
+        if said.length <= len(text) and marks[said.length] == said.mark
     }
-    return Replay(tuple(text), tuple(said[length] for length in sorted(said)))
+    return Replay(tuple(text), tuple(by_place[place] for place in sorted(by_place)))
 
 
 def _marked(mark: bytes, token: int) -> bytes:
@@ -187,16 +199,29 @@ def _marked(mark: bytes, token: int) -> bytes:
     return sha256(mark + token.to_bytes(4, "big")).digest()[:MARK_BYTES]
 
 
-def _lists(score: Score, one: Round, vocab_size: int) -> Iterator[tuple[int, SparseList]]:
-    """Each list of an answer about all tokens, by the length of the text before; without those
-    behind tokens that a draft appended."""
+def _said(score: Score, one: Round, vocab_size: int) -> Iterator[Said]:
+    """Each list of an answer, without those behind tokens that a draft appended; where it stands in
+    the text is not known yet."""
     if sha256(one.body).digest() != one.body_hash:
         raise RemoteError("an answer is not the one of its hash")
     scores = codec.decode(one.body, (Scores,))
     steps = score.steps if isinstance(score, ScoreDraft) else 0
     if len(scores.lists) != len(score.answer) + steps:
         raise RemoteError(f"{len(scores.lists)} lists where {len(score.answer) + steps} were asked")
-    if isinstance(score, ScoreAllowed):
-        return
+    allowed = score.allowed if isinstance(score, ScoreAllowed) else b""
+    log_mass = mass_of(scores) if allowed else None
     for index, data in zip(score.answer, scores.lists, strict=False):
-        yield score.base + index + 1, decode_list(data, score.entries_max, vocab_size)
+        listed = decode_list(data, score.entries_max, vocab_size)
+        length = score.base + index + 1
+        yield Said(length, listed, score.entries_max, None, b"", allowed, log_mass)
+
+
+def mass_of(scores: Scores) -> float:
+    """What the answer to a ScoreAllowed gives to all tokens of its set. RemoteError: it does not
+    say."""
+    if len(scores.target_logprobs) != 2:
+        raise RemoteError(
+            f"{len(scores.target_logprobs)} bytes where the mass of the allowed tokens was asked"
+            " for"
+        )
+    return decode_target(scores.target_logprobs)

@@ -4,10 +4,13 @@ in an answer."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from swarmllm.core.trust.case import Case
+from swarmllm.core.trust.comparison import Reading
+from swarmllm.core.trust.questions import Question
 from swarmllm.core.trust.sessions import Ongoing
 from swarmllm.messages import PeerId
 
@@ -33,6 +36,9 @@ class Waiting:
     order: int = 0
     tried: set[PeerId] = field(default_factory=set)
     tokens: int = 0
+    questions: Sequence[Question] = ()
+    """That are not answered yet; the first of them is asked."""
+    readings: list[Reading] = field(default_factory=list)
     opinion: int = 0
     """The number under which its outcome is wanted, and nothing else comes of it; 0: an audit."""
     is_urgent: bool = False

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from swarmllm.core.trust.case import Case, MayAccuse, Verdict, draw
+from swarmllm.core.trust.comparison import Reading
 from swarmllm.core.trust.suspicion import POSITIONS
 from swarmllm.core.trust.transcript import Replay, Said
 from swarmllm.messages import TOKENS_MAX, PeerId
-from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.sparse import decode_list
 from swarmllm.wire.sparse_encoding import encode_logits
 
 OWN, EXPERT, SECOND, THIRD = map(PeerId, ("own", "expert", "second", "third"))
 ENTRIES = 64
 
 
-def lists(model: int) -> tuple[SparseList, ...]:
+def lists(model: int) -> tuple[Reading, ...]:
     rows = np.random.default_rng(model).normal(0, 3, (POSITIONS, ENTRIES)).astype(np.float32)
-    return tuple(decode_list(encode_logits(row, ENTRIES, 0), ENTRIES, ENTRIES) for row in rows)
+    found = (decode_list(encode_logits(row, ENTRIES, 0), ENTRIES, ENTRIES) for row in rows)
+    return tuple(map(Reading, found))
 
 
 def anybody(one: PeerId, other: PeerId) -> bool:
@@ -28,7 +30,7 @@ def anybody(one: PeerId, other: PeerId) -> bool:
 
 
 def case_of(model: int, may_accuse: MayAccuse = anybody) -> Case:
-    said = tuple(Said(i + 1, one, ENTRIES, 0) for i, one in enumerate(lists(model)))
+    said = tuple(Said(i + 1, one.listed, ENTRIES, 0) for i, one in enumerate(lists(model)))
     return Case(EXPERT, said, OWN, may_accuse)
 
 
@@ -123,7 +125,7 @@ def test_to_say_the_same_again_settles_no_dispute_and_to_contradict_oneself_does
 
 
 def test_what_is_drawn_is_asked_in_one_question_and_any_of_it() -> None:
-    said = tuple(Said(n, lists(1)[0], ENTRIES, None) for n in range(1, TOKENS_MAX + 99, 500))
+    said = tuple(Said(n, lists(1)[0].listed, ENTRIES, None) for n in range(1, TOKENS_MAX + 99, 500))
     found = Replay((), said)
     seen: set[int] = set()
     for seed in range(100):

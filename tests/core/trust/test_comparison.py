@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.trust.comparison import compare
+from swarmllm.core.trust.comparison import DEEP_NATS, Reading, compare, compare_readings
 from swarmllm.wire.sparse import SparseList, decode_list
 from swarmllm.wire.sparse_encoding import encode_logits
 
@@ -70,3 +70,29 @@ def test_a_token_that_is_raised_from_nowhere_shows_in_the_nats() -> None:
     found = compare(listed(logits), listed(raised), ENTRIES)
     assert found.variation < 0.05
     assert found.nats > 0.15
+
+
+def test_what_a_whole_set_has_is_compared_too_and_counts_less_far_down() -> None:
+    one = listed(logits_of(1))
+    found = compare_readings(Reading(one, -2.0), Reading(one, -3.0), ENTRIES)
+    assert (found.variation, found.nats, found.mass) == (0.0, 0.0, 1.0)
+    deep = compare_readings(Reading(one, -5 * DEEP_NATS), Reading(one, 1 - 5 * DEEP_NATS), ENTRIES)
+    assert deep.mass == pytest.approx(0.2)
+    assert compare_readings(Reading(one), Reading(one), ENTRIES).mass is None
+
+
+def test_of_a_set_those_that_hardly_come_have_no_part_in_the_nats() -> None:
+    left = np.linspace(0, -30, WORDS).astype(np.float32)
+    right = left.copy()
+    right[10] -= 1.0  # Likely, by a nat; ...
+    sparse = np.full(WORDS, -np.inf, np.float32)
+    sparse[:4] = 0, -1, -2, -20
+    other = sparse.copy()
+    other[3] = -24  # ... and one that hardly comes, by four.
+    for one, two, is_less in ((left, right, False), (sparse, other, True)):
+        readings = Reading(listed(one), -1.0), Reading(listed(two), -1.0)
+        found = compare_readings(*readings, ENTRIES)
+        whole = compare(readings[0].listed, readings[1].listed, ENTRIES)
+        assert (found.nats < 0.01) is is_less
+        assert found.variation == whole.variation
+        assert whole.nats > 0.03

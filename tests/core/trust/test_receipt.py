@@ -4,6 +4,7 @@ sentence."""
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -24,9 +25,10 @@ from swarmllm.core.trust.receipt import (
 )
 from swarmllm.core.trust.transcript import Transcript
 from swarmllm.errors import RemoteError
-from swarmllm.messages import SESSION_SEALED_MAX, PeerId, SessionRecord
+from swarmllm.messages import SESSION_SEALED_MAX, PeerId, ScoreAllowed, SessionRecord
 from swarmllm.wire.envelope import seal, unseal
-from tests.core.trust.test_transcript import DIGEST, asked, kept, listed, said
+from swarmllm.wire.token_set import TokenSet, encode_set
+from tests.core.trust.test_transcript import DIGEST, WORDS, asked, kept, listed, said
 
 EXPERT = ephemeral_key()
 
@@ -67,6 +69,8 @@ def changed(way: Any) -> bytes:
     ("way", "why"),
     [
         (lambda r: r.update(format="other"), "its format is not"),
+        (lambda r: r.update(format=["swarmllm receipt 2"]), "its format is not"),
+        (lambda r: r.update(format="swarmllm receipt 2"), "'swarmllm receipt 2', and this version"),
         (lambda r: r.update(sessions=[]), "1 to 64 sessions"),
         (lambda r: r.update(sessions=r["sessions"] * (SESSIONS_MAX + 1)), "1 to 64 sessions"),
         (lambda r: r.update(sessions=[3]), "no object"),
@@ -152,3 +156,32 @@ def test_who_contradicts_itself_is_named_once() -> None:
 
 def test_what_somebody_else_signed_contradicts_nobody() -> None:
     assert contradictions(of(1, 2, 3), of(1, 5, 3, key=ephemeral_key())) == ()
+
+
+def test_a_list_about_a_set_contradicts_none_about_all_tokens_and_one_about_that_set() -> None:
+    def signed_set(number: int, *allowed: int) -> Signed:
+        score = asked(0, 1)
+        named = {field.name: getattr(score, field.name) for field in fields(score)}
+        which = encode_set(TokenSet.of(allowed, WORDS))
+        reply = replace(said(listed(number)), target_logprobs=bytes(2))
+        found = kept((ScoreAllowed(**named, allowed=which), reply))
+        (one,) = read(written([(signed(found), found.rounds)]), opened)
+        return one
+
+    assert contradictions(of(1), of(2))
+    assert contradictions(of(1), signed_set(2, 3, 5)) == ()
+    assert contradictions(signed_set(1, 3, 5), signed_set(2, 3, 6)) == ()
+    assert contradictions(signed_set(1, 3, 5), signed_set(2, 3, 5))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_receipt_is_of_one_encoding_for_it_is_sent_on_as_text(encoding: str) -> None:
+    with pytest.raises(RemoteError, match="not JSON"):
+        read(receipt(session(1)).decode().encode(encoding), opened)
+
+
+def test_a_part_of_a_receipt_is_none() -> None:
+    data = receipt(session(1, 2))
+    for size in range(0, len(data) - 1, 97):
+        with pytest.raises(RemoteError, match="a part of one"):
+            read(data[:size], opened)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,8 @@ from swarmllm.core.trust.suspicion import (
     step,
 )
 
-differences = st.builds(Difference, st.floats(0, 1), st.floats(0, 40), st.integers(0, 256))
+masses = st.none() | st.floats(0, 60)
+differences = st.builds(Difference, st.floats(0, 1), st.floats(0, 40), st.integers(0, 256), masses)
 
 
 def drawn(rng: random.Random, variation: float, nats: float) -> tuple[Difference, ...]:
@@ -41,7 +43,8 @@ def test_one_position_convicts_nobody(one: Difference) -> None:
 @given(differences, differences)
 def test_a_greater_difference_says_no_less(one: Difference, other: Difference) -> None:
     high = Difference(max(one.variation, other.variation), max(one.nats, other.nats))
-    assert step(high) >= max(step(one), step(other))
+    plain = [step(Difference(each.variation, each.nats)) for each in (one, other)]
+    assert step(high) >= max(plain)
 
 
 @given(st.lists(differences, max_size=40))
@@ -87,3 +90,14 @@ def test_good_behaviour_of_long_ago_excuses_nothing() -> None:
     assert spotless.after([bad] * 4).is_alarm
     assert differs([bad] * POSITIONS)
     assert not differs([good] * POSITIONS)
+
+
+def test_a_set_is_a_third_way_to_differ_and_costs_an_honest_expert_nothing() -> None:
+    assert step(Difference(0.001, 0.001, mass=3.0)) > 3
+    rng, count = random.Random(9), 50_000
+    ratios = [
+        math.exp(step(replace(one, mass=rng.expovariate(1 / SAME_NATS))))
+        for _ in range(count // POSITIONS)
+        for one in drawn(rng, SAME_VARIATION, SAME_NATS)
+    ]
+    assert sum(ratios) / len(ratios) < 1.05

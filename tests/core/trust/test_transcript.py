@@ -27,6 +27,7 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import Score, ScoreAllowed, ScoreDraft, Scores
 from swarmllm.wire.codec import decode
 from swarmllm.wire.sparse_encoding import encode_logits
+from swarmllm.wire.token_set import TokenSet, encode_set
 from tests import ROOT
 from tests.wire.strategies import of_type
 
@@ -166,3 +167,19 @@ def test_whatever_stands_in_a_round_is_read_or_refused(head: bytes, body: bytes)
     except RemoteError:
         return
     assert all(one.length <= len(found.text) for one in found.said)
+
+
+def test_what_was_said_of_a_set_is_kept_beside_what_was_said_of_all_tokens() -> None:
+    plain = asked(0, 1, 2)
+    fields = {name: getattr(plain, name) for name in Score.__dataclass_fields__}
+    allowed = encode_set(TokenSet.of((3, 5), WORDS))
+    mass = (2048).to_bytes(2, "big")
+    of_set = Scores(3, 5, 0, (listed(2),), mass, 7, 8, bytes(8))
+    found = replay(
+        kept((plain, said(listed(1))), (ScoreAllowed(**fields, allowed=allowed), of_set)).rounds,
+        WORDS,
+    )
+    assert [one.place for one in found.said] == [(2, b""), (2, allowed)]
+    assert [one.log_mass for one in found.said] == [None, -2.0]
+    with pytest.raises(RemoteError, match="where the mass"):
+        replay(kept((ScoreAllowed(**fields, allowed=allowed), said(listed(2)))).rounds, WORDS)
