@@ -34,6 +34,7 @@ from swarmllm.core.inputs import (
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import HALT, MEMBER
 from swarmllm.messages.goodbye import MEMBERS
+from swarmllm.messages.membership import Pass
 
 # For a pass to come: the charter, which tells whose signature counts, may have to come before it.
 SHOW_WITHIN_S: Final = 5.0
@@ -51,11 +52,20 @@ class _Outside:
     until: float = math.inf
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Until when a peer is let in, and by what pass."""
+
+    until: float
+    shown: Pass | None
+
+
 class Door:
     """Times are on the clock of `now`."""
 
     def __init__(self) -> None:
-        self._members: OrderedDict[PeerId, float] = OrderedDict()  # Until when.
+        self._members: OrderedDict[PeerId, Member] = OrderedDict()
+        self._faults: dict[PeerId, str] = {}  # Of those inside whose pass counts no more.
         self._inside: set[PeerId] = set()  # Connected, and the other parts know it.
         self._leaving: set[PeerId] = set()  # Inside, and told to go.
         self._outside: dict[PeerId, _Outside] = {}  # Bounded by the connections.
@@ -75,6 +85,7 @@ class Door:
             case PeerLost(peer=peer, reason=reason):
                 self._outside.pop(peer, None)
                 self._leaving.discard(peer)
+                self._faults.pop(peer, None)
                 if peer in self._inside:
                     self._inside.discard(peer)
                     return event
@@ -93,15 +104,19 @@ class Door:
 
     def is_member(self, peer: PeerId, now: float) -> bool:
         """Whether the peer has shown a pass that is good now."""
-        return self._members.get(peer, -math.inf) > now
+        return self._until(peer) > now
 
     def members(self, now: float) -> int:
         """How many have."""
-        return sum(until > now for until in self._members.values())
+        return sum(one.until > now for one in self._members.values())
 
-    def let_in(self, peer: PeerId, until: float) -> None:
+    def shown(self) -> list[tuple[PeerId, Pass]]:
+        """The passes by which peers are let in now, inside or not."""
+        return [(peer, one.shown) for peer, one in self._members.items() if one.shown is not None]
+
+    def let_in(self, peer: PeerId, until: float, shown: Pass | None = None) -> None:
         """The peer has shown a pass that is good until then."""
-        self._members[peer] = until
+        self._members[peer] = Member(until, shown)
         self._members.move_to_end(peer)
         while len(self._members) > MEMBERS_MAX:
             self._members.popitem(last=False)
@@ -110,6 +125,12 @@ class Door:
             del self._outside[peer]
             self._inside.add(peer)
             self._released += outside.news.values()
+
+    def shut_out(self, peer: PeerId, fault: str) -> None:
+        """What the peer has shown does not count any more."""
+        self._members.pop(peer, None)
+        if peer in self._inside:
+            self._faults[peer] = fault
 
     def due(self, now: float) -> list[Hangup]:
         """Whom to send away now; call it at `next_deadline`."""
@@ -121,14 +142,18 @@ class Door:
         for peer in sorted(self._inside - self._leaving):
             if not self.is_member(peer, now):
                 self._leaving.add(peer)
-                effects.append(Hangup(peer, RUN_OUT, MEMBERS))
+                effects.append(Hangup(peer, self._faults.pop(peer, RUN_OUT), MEMBERS))
         return effects
 
     def next_deadline(self) -> float:
         """When somebody's time is over."""
         waits = (one.until for one in self._outside.values())
-        ends = (self._members.get(peer, -math.inf) for peer in self._inside - self._leaving)
+        ends = (self._until(peer) for peer in self._inside - self._leaving)
         return min((*waits, *ends), default=math.inf)
+
+    def _until(self, peer: PeerId) -> float:
+        found = self._members.get(peer)
+        return -math.inf if found is None else found.until
 
     def _is_heard(self, peer: PeerId) -> bool:
         return peer in self._inside and peer not in self._leaving

@@ -102,6 +102,7 @@ class Members(Part):
         self._unix_ms_at_zero = unix_ms_at_zero
         self._pass = _read_pass(own_pass)
         self._worth = Judged("not looked at yet")
+        self._roots: frozenset[bytes] = frozenset()  # Under which all that counts was looked at.
         # Whether we have shown on a stream what we have; bounded by the connections.
         self._streams: dict[PeerId, bool] = {}
         self._frames: dict[PeerId, dict[type, MemberFrame]] = {}
@@ -152,13 +153,24 @@ class Members(Part):
         self._due_at = math.inf
         effects: list[NodeEffect] = []
         # Without a charter nobody knows whose signatures count; it is on its way.
-        if self._machine.state.charter is not None:
+        charter = self._machine.state.charter
+        if charter is not None:
+            if (roots := frozenset(charter.root)) != self._roots:
+                self._look_again(roots, now)
             taken, self._frames = self._frames, {}
             for peer, frames in sorted(taken.items()):
                 for kind in sorted(frames, key=lambda one: one.__name__):
                     effects += self._taken(peer, frames[kind], now)
             effects += self._shown(now)
         return [*effects, *self._door.due(now)]
+
+    def _look_again(self, roots: frozenset[bytes], now: float) -> None:
+        """Other root keys: who was let in by one that is none any more is so no longer."""
+        self._roots, self._worth = roots, Judged("not looked at yet")
+        for peer, shown in self._door.shown():
+            worth = self._worth_of(shown, public_key_of(peer), self._unix_ms(now))
+            if worth.fault:
+                self._door.shut_out(peer, worth.fault)
 
     # --- what this node shows ---------------------------------------------------------------------
 
@@ -218,7 +230,7 @@ class Members(Part):
                 worth = self._worth_of(message, public_key_of(peer), self._unix_ms(now))
                 if worth.fault:
                     return [Hangup(peer, worth.fault, MEMBERS)]
-                self._door.let_in(peer, self._on_clock(worth.ends_ms))
+                self._door.let_in(peer, self._on_clock(worth.ends_ms), message)
                 return []
             case TicketShown(ticket=ticket):
                 return self._ticket(peer, ticket, now)
@@ -244,7 +256,7 @@ class Members(Part):
         membership = self._signed(member, unix_ms, ends_ms, may_invite=False)
         delegation = b"" if self._is_root else self._pass.membership
         self._book = taken
-        self._door.let_in(peer, self._on_clock(ends_ms))
+        self._door.let_in(peer, self._on_clock(ends_ms), Pass(membership, delegation))
         return [
             Save(TICKETS, taken.pack()),
             SendFrame(peer, Admitted(membership, delegation), MEMBER),

@@ -20,7 +20,16 @@ from swarmllm.messages.declare import MEMBER
 from swarmllm.messages.goodbye import MEMBERS
 from swarmllm.messages.membership import Admitted, Membership, NotAdmitted, Pass
 from swarmllm.wire.codec import encode
-from tests.core.halt.support import STRANGER, Person, linked, put, signed, verify
+from tests.core.halt.support import (
+    STRANGER,
+    Person,
+    apply,
+    linked,
+    put,
+    rotation,
+    signed,
+    verify,
+)
 from tests.core.membership.support import DAY_MS, NOW_MS, Peer, Swarm, founded_by, peer
 
 ROOT = Person("founder")
@@ -255,6 +264,30 @@ def test_a_charter_that_takes_out_a_root_key_ends_what_it_signed() -> None:  # M
     own, roots = membership(BEN), frozenset({ANN.public_key})
     found = judged(Pass(own, b""), BEN.public_key, STATE.swarm, roots, NOW_MS, verify)
     assert "has no part in signing" in found.fault
+
+
+def test_a_charter_that_takes_out_a_root_key_ends_it_for_those_who_are_in() -> None:  # MEM-3
+    """A pass once seen counts over connections, and was looked at once: who was let in by a key
+    that the swarm has taken out stayed until its membership ran out, up to a year."""
+    ann = member_of("ann", membership(Person("ann"), ROOT))
+    ben = member_of("ben", membership(Person("ben"), ROOT, ends_ms=NOW_MS + 2 * DAY_MS))
+    founder = peer("founder", STATE)
+    swarm = Swarm(ann, ben, founder)
+    swarm.link(ann, ben)
+    swarm.link(founder, ben)
+    assert both_in(swarm, ann, ben)
+    second = signed(rotation(STATE, root=(ANN.public_key,)), ROOT, ANN)
+    after = apply(STATE, second)
+    assert after.charter is not None
+    assert after.charter.root == (ANN.public_key,)
+    for one in (ann, founder):
+        linked(one.machine, ben.id, state=after, now=0.0)
+        put(one.machine, ben.id, second, now=0.0)
+        one.part.handle(HaltStateChanged(), 0.0)
+    swarm.settle()
+    assert "has no part in signing" in ann.hung_up[ben.id]
+    assert not swarm.is_in(ben, ann)
+    assert "has no part in signing" in founder.part.view(swarm.now).fault
 
 
 def test_records_by_gossip_from_who_is_not_let_in_are_not_passed_on() -> None:  # MEM-4
