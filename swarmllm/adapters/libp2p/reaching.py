@@ -143,6 +143,9 @@ class Reaching:
             if not seen:
                 return
             family = "ip6" if ":" in seen else "ip4"
+            if not self._could_be_ours(family, seen):
+                log.info("%s says that it sees us at %s, which is not ours", peer, seen)
+                return
             self._verdicts.saw(family, peer, block, seen, trio.current_time())
             targets = self._targets(family, seen)
             if not targets:
@@ -171,6 +174,11 @@ class Reaching:
             proved=proved,
             now=trio.current_time(),
         )
+
+    def _could_be_ours(self, family: str, seen: str) -> bool:
+        """Where this machine has global addresses itself, no other one is its own."""
+        own = {addr.host for addr in self._addrs() if addr.kind == family and not addr.is_loopback}
+        return seen in own or not any(map(is_elsewhere, own))
 
     def _targets(self, family: str, seen: str) -> list[TcpAddress]:
         """Where we might be reached: as they see us, at the port that we listen on and the one that

@@ -7,8 +7,10 @@ meanwhile, and that cannot be made up. That it says "not reached" can be a lie, 
 never takes away what two have shown. Peers count by the block of their addresses, one vote for
 each, because one party has many addresses in one block.
 
-It takes two proofs to become public and the loss of both to be so no more: a single peer that fails
-now and then changes nothing. Time is in seconds on any clock.
+It takes two proofs of one address to become public there, and the loss of both to be so no more: a
+single peer that fails now and then changes nothing. Each address counts for itself, because where
+we are seen is a peer's word: one that names somebody else's address, and then connects to ours,
+would have us tell the swarm to knock there. Time is in seconds on any clock.
 """
 
 from __future__ import annotations
@@ -211,15 +213,10 @@ class Verdicts:
             family: [vote for vote in votes.values() if now < vote.at + VOTE_S]
             for family, votes in self._votes.items()
         }
-        proofs = {family: [v for v in votes if v.addr] for family, votes in live.items()}
-        ip4 = self._verdict(known.ip4, live.get("ip4", []), is_inside=known.is_inside)
-        ip6 = self._verdict(known.ip6, live.get("ip6", []), is_inside=False)
-        addrs = {vote.addr: None for votes in proofs.values() for vote in votes}
-        open_ = [
-            addr
-            for addr in addrs
-            if (ip4 if addr.startswith("/ip4/") else ip6) in (Reach.PUBLIC, Reach.MAPPED)
-        ]
+        open4, open6 = (_open(live.get(one, []), known.addrs) for one in ("ip4", "ip6"))
+        ip4 = self._verdict(known.ip4, live.get("ip4", []), open4, is_inside=known.is_inside)
+        ip6 = self._verdict(known.ip6, live.get("ip6", []), open6, is_inside=False)
+        open_ = open4 + open6
         mapping = known.mapping if known.mapping and now < known.mapping.until else None
         if ip4 is Reach.PUBLIC and mapping is not None and mapping.outside in open_:
             ip4 = Reach.MAPPED
@@ -230,26 +227,26 @@ class Verdicts:
             mapping=mapping,
             addrs=tuple(sorted(open_, key=lambda addr: (addr.startswith("/ip6/"), addr))),
             tried=sum(map(len, live.values())),
-            proofs=sum(map(len, proofs.values())),
+            proofs=sum(bool(vote.addr) for votes in live.values() for vote in votes),
         )
 
     @staticmethod
-    def _verdict(before: Reach, votes: list[_Vote], *, is_inside: bool) -> Reach:
-        """From the votes that still count. Two proofs make it public, none left unmakes it; one is
-        enough to stay what it was. Behind a NAT is who was reached by none of two, or of one if its
-        own addresses say so, too."""
-        proofs = sum(bool(vote.addr) for vote in votes)
-        if proofs >= PROOFS_MIN:
+    def _verdict(before: Reach, votes: list[_Vote], open_: list[str], *, is_inside: bool) -> Reach:
+        """From the votes that still count, and where it is open by them. Behind a NAT is who was
+        reached by none of two, or of one if its own addresses say so, too."""
+        if open_:
             return Reach.PUBLIC
-        if proofs:
-            return Reach.UNKNOWN if before is Reach.UNKNOWN else _without_mapping(before)
+        if any(vote.addr for vote in votes):
+            return Reach.NAT if before is Reach.NAT else Reach.UNKNOWN
         if len(votes) >= (1 if is_inside else PROOFS_MIN):
             return Reach.NAT
         return Reach.NAT if votes and before is Reach.NAT else Reach.UNKNOWN
 
 
-def _without_mapping(before: Reach) -> Reach:
-    return Reach.PUBLIC if before is Reach.MAPPED else before
+def _open(votes: list[_Vote], before: tuple[str, ...]) -> list[str]:
+    """The addresses at which two came in, and those from before at which one still does."""
+    proofs = Counter(vote.addr for vote in votes if vote.addr)
+    return [addr for addr, count in proofs.items() if count >= PROOFS_MIN or addr in before]
 
 
 def _keep(kept: OrderedDict[bytes, _Any], block: bytes, one: _Any) -> None:

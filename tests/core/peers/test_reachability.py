@@ -53,6 +53,21 @@ def test_two_proofs_from_different_blocks_make_a_node_public_and_one_does_not() 
     assert known.sentence(0.0) == f"public: peers elsewhere reached it at {AT}"
 
 
+def test_one_liar_beside_honest_peers_has_us_announce_nobody_elses_address() -> None:
+    """It says that it sees us at somebody else's address, and connects to our own: a proof."""
+    verdicts = node()
+    for block in (1, 2):
+        vote(verdicts, block, "in")
+    third = "/ip4/66.6.6.6/tcp/7339"
+    lie = PeerId("liar"), bytes([66, 6])
+    verdicts.tried("ip4", *lie, at=third, claimed=True, proved=True, now=0.0)
+    assert verdicts.now(0.0).addrs == (AT,)
+    vote(verdicts, 2, "out")
+    assert verdicts.now(0.0).addrs == (AT,)
+    vote(verdicts, 1, "out")
+    assert (verdicts.now(0.0).kind, verdicts.now(0.0).addrs) == (Reach.UNKNOWN, ())
+
+
 def test_any_number_of_liars_who_say_that_they_came_in_changes_nothing() -> None:
     verdicts = node(is_inside=True)
     for block in range(200):
