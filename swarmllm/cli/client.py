@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from swarmllm.adapters.datadir import DataDir, holder_of
+from swarmllm.adapters.models.catalog import SMOLLM2_135M
+from swarmllm.adapters.models.library import place_of
 from swarmllm.adapters.store import SqliteStore, peek
 from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.assembly import open_node
 from swarmllm.assembly.invite import accepted
 from swarmllm.cli.fetching import fetched
+from swarmllm.cli.first_model import TINY, last_resort
 from swarmllm.cli.output import notice
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.peers.saving import SAVED_PEERS
@@ -30,7 +33,7 @@ from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.local_api.client import SocketClient, ask
-from swarmllm.runtime.model_reference import NONE, Auto
+from swarmllm.runtime.model_reference import NONE, Auto, SmolLM2
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest, params_of
@@ -61,27 +64,31 @@ async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClien
         status = await ask(config.data_dir, "status", QUESTION)
         yield NodeClient(SocketClient(config.data_dir, ANSWER), str(status.get("peer", "")))
         return
-    config = _as_joined(config)
+    config, vocabulary = _as_joined(config)
     with temporary_folder() as folder:
-        async with _ephemeral(config, folder, local=local) as node:
+        async with _ephemeral(config, folder, vocabulary, local=local) as node:
             service = Service(node.defaults)
             service.open(node)
             yield NodeClient(service, node.peer)
 
 
-def _as_joined(config: Config) -> Config:
-    """The settings that the user's own node has by its invite."""
-    config = accepted(config).config
+def _as_joined(config: Config) -> tuple[Config, str]:
+    """The settings that the user's own node has by its invite, and the vocabulary that it names."""
+    taken = accepted(config)
+    config, invited = taken.config, taken.invited
     if config.closed:
         raise LocalError(
             f"the swarm “{config.swarm}” is closed, and a node for one command is no member of it;"
             " start yours with `swarmllm join`, and ask it"
         )
-    return replace(config, invite="")
+    return replace(config, invite=""), "" if invited is None else invited.invite.vocabulary.hex()
 
 
 @asynccontextmanager
-async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncIterator[LocalNode]:
+async def _ephemeral(
+    config: Config, folder: Path, vocabulary: str, *, local: bool
+) -> AsyncIterator[LocalNode]:
+    local = local and _has_model_of(vocabulary, config)
     own = "an expert of its own" if local else "no expert of its own"
     notice(
         "No node runs here, so one is started for this command,"
@@ -104,6 +111,13 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
         if count < wanted:
             notice(f"{count} of {wanted} experts found so far; others join in when they are found.")
         yield node
+
+
+def _has_model_of(vocabulary: str, config: Config) -> bool:
+    """Whether what is loaded without a name could answer in the swarm of an invite."""
+    if place_of(SmolLM2(), config.cache_dir) is not None:
+        return vocabulary in {"", SMOLLM2_135M.vocabulary}
+    return last_resort(vocabulary) == TINY
 
 
 def _bring_saved_peers(data_dir: Path, folder: Path) -> None:

@@ -83,16 +83,18 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
-    accepted(config)  # A bad invite is told before anything is fetched for it.
+    invited = accepted(config).invited  # A bad one is told before anything is fetched for it.
+    vocabulary = "" if invited is None else invited.invite.vocabulary.hex()
     config = with_choice(config)
     http = _http(config)
     voted = voted_model(config) if config.model == AUTO else None
-    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)
+    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted, vocabulary=vocabulary)
     sweep()  # What killed commands left of nodes of their own.
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
     parts = replace(parts or Parts(), http=http)
-    return run(partial(_join, config, chosen, as_json, until_eof, parts), interrupted=OK)
+    body = partial(_joined, config, chosen, vocabulary, as_json, until_eof, parts)
+    return run(body, interrupted=OK)
 
 
 def _http(config: Config) -> Callable[[Service], AbstractAsyncContextManager[str]] | None:
@@ -108,11 +110,22 @@ def _http(config: Config) -> Callable[[Service], AbstractAsyncContextManager[str
     return partial(serving, options=options, loaded=collector.leave_alone)
 
 
-async def _join(
-    config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool, parts: Parts
+async def _joined(
+    config: Config,
+    chosen: Chosen | None,
+    vocabulary: str,
+    as_json: bool,
+    until_eof: bool,
+    parts: Parts,
 ) -> int:
+    """With the model that was chosen."""
     if chosen is not None:
-        config = replace(config, model=str(await brought(chosen, config, as_json=as_json)))
+        model = await brought(chosen, config, as_json=as_json, vocabulary=vocabulary)
+        config = replace(config, model=str(model))
+    return await _join(config, as_json, until_eof, parts)
+
+
+async def _join(config: Config, as_json: bool, until_eof: bool, parts: Parts) -> int:
     logs_json = config.log_format == "json"
     view = None if as_json or logs_json else _view(config)
     feed: LifeFeed[Record] = LifeFeed(RECORDS_MAX)

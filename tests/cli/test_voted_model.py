@@ -40,8 +40,8 @@ def remember(config: Config, reference: str, digest: bytes = bytes(32)) -> None:
 
 
 def chosen(config: Config, voted: VotedModel | None, **more: bool) -> Chosen | None:
-    given = {"yes": False, "tiny": False, "as_json": True} | more
-    return choose(config, voted=voted, **given)
+    yes, tiny, as_json = (more.get(name, name == "as_json") for name in ("yes", "tiny", "as_json"))
+    return choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)
 
 
 def test_a_node_knows_what_was_in_force_when_it_ran_last(config: Config) -> None:
