@@ -71,6 +71,8 @@ def status_view(record: Record) -> RenderableType:
     )
     for reason in record.get("halted") or []:
         table.add_row(Line("no text", "bold red"), Line(reason, "bold red"))
+    if record.get("halted"):
+        table.add_row("", Line("swarmllm halt status shows what ends it", "dim"))
     if record.get("paused"):
         table.add_row(Line("paused", "yellow"), Line(record["paused"], "yellow"))
     experts = record.get("experts") or []

@@ -191,6 +191,10 @@ class Node:
             return -math.inf
         return min(self._deadlines)
 
+    def halted(self, now: float) -> tuple[str, ...]:
+        """Why no text may be written, a sentence each."""
+        return () if self._halts is None else self._halts.view(now)
+
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
         dropped, refused = self._exchange.view(now)
@@ -205,7 +209,7 @@ class Node:
             answers_open=self._requests.view(now),
             rounds_served_open=self._serving.view(now),
             paused=self._serving.paused,
-            halted=() if self._halts is None else self._halts.view(now),
+            halted=self.halted(now),
             records_dropped=dropped,
             records_refused=refused,
             parts=tuple(part.view(now) for part in self._further),

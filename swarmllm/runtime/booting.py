@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -42,6 +42,8 @@ from swarmllm.messages import Charter
 from swarmllm.runtime.halt_performer import HaltPerformer, HaltStore
 from swarmllm.runtime.ports import Keyring
 from swarmllm.wire.signed import open_record, sign_record
+
+HALTED_NEXT: Final = "`swarmllm halt status` shows what ends it"
 
 log = logging.getLogger("swarmllm.halt")
 
@@ -97,7 +99,8 @@ async def boot(
         _perform(orders, machine.handle(event, trio.current_time()))
         if not event.ok:
             break  # It is tried again while the node runs; an order to stop is obeyed all the same.
-    return orders, (*found.remarks, *machine.halted)
+    halted = (f"This node writes no text: {why}; {HALTED_NEXT}" for why in machine.halted)
+    return orders, (*found.remarks, *halted)
 
 
 def _under(state: HaltState, named: NamedCharter) -> HaltState:

@@ -79,6 +79,12 @@ def test_a_node_whose_engine_is_down_is_no_node_without_a_model() -> None:
     assert words_on("this node asks others") in words_on(terminal.getvalue())
 
 
+def test_the_status_of_a_halted_node_says_what_shows_the_way_out() -> None:
+    terminal = Terminal()
+    screen_on(terminal).print(status_view({**status("x"), "halted": ["stopped by the owner"]}))
+    assert words_on("swarmllm halt status shows what ends it") in words_on(terminal.getvalue())
+
+
 def test_the_status_says_in_one_line_how_the_node_is_reached() -> None:
     terminal = Terminal()
     said = "behind a NAT, reached through 2 relays; forward TCP port 7339 to this machine"

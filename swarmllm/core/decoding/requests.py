@@ -129,7 +129,7 @@ class Requests(Part):
             case TimerFired():
                 return self.timer(self._pool(now))
             case Asked() if reasons := self._clearance.halted:
-                return [Emit(Ended(event.request, "halted", 0, 0, 0, _refused(reasons)))]
+                return [Emit(Ended(event.request, "halted", 0, 0, 0, refused(reasons)))]
             case Asked():
                 return self.asked(event, self._pool(now))
             case Cancelled():
@@ -260,5 +260,6 @@ def _measured(one: NodeEffect | Fact) -> Fact | None:
             return None
 
 
-def _refused(reasons: tuple[str, ...]) -> str:
+def refused(reasons: tuple[str, ...]) -> str:
+    """What a halted node says to whoever asks for text."""
     return f"no text is generated: {reasons[0]}"

@@ -20,6 +20,7 @@ from typing import Self, assert_never
 
 import trio
 
+from swarmllm.core.decoding.requests import refused
 from swarmllm.core.events import (
     Ended,
     EndReason,
@@ -150,15 +151,17 @@ class Answer:
         among: frozenset[PeerId] | None = None,
         is_background: bool = False,
         advice: Mapping[str, float] = NOTHING,
+        halted: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """`context_max` tells the longest context of those experts that can be reached now; None if
         there are none. `settings` have what the request leaves open; None: the defaults.
         `grammars` compile the request's grammar; None: it may have none. `among`: as in `Only`,
-        `is_background`: as in `GenerateRequest`, `advice`: as in `TextRequest.drawn`."""
+        `is_background`: as in `GenerateRequest`, `advice`: as in `TextRequest.drawn`. `halted`
+        tells why no text may be written now."""
         request.check()
         assert request.grammar is None or grammars is not None, "nobody compiles grammars"
         self._grammars = grammars
-        self._among, self._is_background = among, is_background
+        self._among, self._is_background, self._halted = among, is_background, halted
         self._sampling = request.drawn(advice)
         self._driver = driver
         self._text = text
@@ -201,6 +204,13 @@ class Answer:
             return None
         try:
             if self._feed is None:
+                # Before a wait for experts, which would end with less.
+                if reasons := self._halted():
+                    self._done = self._closed = True
+                    self._began_at = self._clock()
+                    self._finish("halted", Ended(0, "halted", 0, 0, 0, refused(reasons)))
+                    await trio.lowlevel.checkpoint()
+                    return None
                 await self._start()
             assert self._feed is not None
             while not self._done:

@@ -167,6 +167,7 @@ class LocalNode:
             among=among,
             is_background=is_background,
             advice=self._advice,
+            halted=lambda: self._node.halted(self._clock()),
         )
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:

@@ -454,6 +454,23 @@ async def test_an_answer_that_fails_raises_after_its_last_piece_and_keeps_its_re
 
 
 @under_mock_clock
+async def test_a_halted_node_says_so_before_it_waits_for_anybody() -> None:
+    """A node without a model would wait for a vocabulary first, and end with that reason."""
+    driver, why = ScriptedDriver([97]), ("stopped by the owner of this node",)
+    text, request = ScriptedText(), TextRequest("prompt")
+    answer = Answer(driver, text, request, lambda _: 4096, halted=lambda: why)
+    began_at = trio.current_time()
+    with pytest.raises(HaltedError, match="no text is generated: stopped by the owner") as raised:
+        await read(answer)
+    assert raised.value.exit_code == 3
+    assert trio.current_time() == began_at
+    assert answer.result is not None
+    assert answer.result.reason == "halted"
+    assert await answer.next_part() is None
+    assert driver.orders == []
+
+
+@under_mock_clock
 async def test_the_result_counts_what_was_read_and_tells_the_seed_that_was_drawn() -> None:
     answer, driver = answer_of(list(b"abc"))
     await read(answer)
