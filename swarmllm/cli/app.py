@@ -7,7 +7,7 @@ So help, usage errors and shell completion cost no import of the network or of t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -16,7 +16,7 @@ from swarmllm.cli.agent.app import agent, experts
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.governance import app as governance
 from swarmllm.cli.guard import guarded
-from swarmllm.cli.helping import default_is, tidy
+from swarmllm.cli.helping import default_is, in_panels, tidy
 from swarmllm.cli.invite.app import invite
 from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
@@ -41,6 +41,18 @@ bench = typer.Typer(
     help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False
 )
 app.add_typer(bench, name="bench")
+
+
+PANELS: Final = {
+    "Use": ("join", "invite", "chat", "generate", "run", "models", "demo"),
+    "Look": ("status", "experts", "doctor", "audits", "verify", "ledger"),
+    "This node": ("stop", "start", "service", "settings"),
+    "Halt and resume the swarm": ("halt", "resume", "charter", "keys", "members"),
+    "Change the swarm": (
+        *("proposals", "propose", "vote", "withdraw", "validate", "tiers", "phase", "agent"),
+    ),
+    "Research": ("simulate", "eval", "bench"),
+}
 
 
 def _version(wanted: bool) -> None:
@@ -549,3 +561,4 @@ trust.register(app)
 governance.register(app)
 validation.register(app)
 tidy(app)
+in_panels(app, PANELS)

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
+import shutil
 import sys
 import threading
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from swarmllm.cli.screen import Screen
 
 _writing = threading.Lock()
+INSET: Final = "\n  "
 CLI: Final = "swarmllm.cli"  # The `event` of what a command itself says, where that is JSON.
 
 
@@ -205,7 +209,35 @@ def _say(sentence: str, colour: str) -> None:
     """Sentences quote strangers. Further lines are set in, so that a line break in a quotation does
     not begin another sentence."""
     begin, end = (colour, "\x1b[0m") if colour and _is_coloured() else ("", "")
-    _write_stderr(f"{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n")
+    lines = flowing(sentence).split("\n")
+    if _is_terminal():
+        columns = shutil.get_terminal_size().columns
+        lines = [part for line_ in lines for part in wrapped(line_, columns)]
+    _write_stderr(f"{begin}{INSET.join(lines)}{end}\n")
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Broken between words. A command in backquotes stays whole, so that it can be copied; what is
+    too long for any line the terminal breaks."""
+    lines, used = [""], 0
+    for word in re.findall(r"(?:`[^`]*`|\S)+|\s+", text):
+        wide = sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in word)
+        if used and used + wide > columns - len(INSET) and not word.isspace():
+            lines[-1] = lines[-1].rstrip()
+            lines.append("")
+            used = 0
+        if word.isspace() and not used and len(lines) > 1:
+            continue
+        lines[-1] += word
+        used += wide
+    return lines
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and obeys(sys.stderr)
+    except ValueError:
+        return False  # It was closed.
 
 
 def _is_coloured() -> bool:

@@ -14,7 +14,7 @@ import pytest
 import typer
 from rich.text import Text
 
-from swarmllm.cli.app import app
+from swarmllm.cli.app import PANELS, app
 from tests.cli.command import DEADLINE_S, command, environment, run
 
 COMMANDS = ("join", "generate", "chat", "status", "experts", "models", "doctor", "demo", "bench")
@@ -52,6 +52,19 @@ def test_switches_take_no_value_and_defaults_are_told_in_one_way(tmp_path: Path)
     chat = " ".join(run(tmp_path, "chat", "--help", COLUMNS="200").out.split())
     assert "[default: 3, or what the swarm has set]" in chat
     assert "[default: 128]" in chat
+
+
+def test_each_command_has_one_place_among_what_people_want() -> None:
+    """Where one is missing no command works at all, so what is asked is the other way round."""
+    named = [name for names in PANELS.values() for name in names]
+    assert sorted(named) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_the_list_of_commands_begins_with_what_a_new_user_wants(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help", COLUMNS="300").out
+    places = [shown.index(f" {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert shown.index(" join ") < shown.index(" invite ") < shown.index(" simulate ")
 
 
 def test_the_list_of_commands_breaks_no_sentence(tmp_path: Path) -> None:
