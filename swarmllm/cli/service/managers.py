@@ -20,6 +20,11 @@ from swarmllm.errors import LocalError
 ANSWER_S: Final = 30.0
 SAID_MAX: Final = 300
 
+NO_MANAGER: Final = (
+    "so this user has no service manager that runs (as in a container, or after `su`): log in as"
+    " this user and try again, or start `swarmllm join` by other means (docs/running.md)"
+)
+
 State = Literal["running", "starting", "stopped", "failed"]
 STATES: Final[dict[str, State]] = {
     "active": "running",
@@ -72,7 +77,10 @@ class Systemd:
         return systemd_unit(command, swarm).encode("utf-8", "surrogateescape")
 
     def start(self) -> str:
-        self._ask("daemon-reload")
+        try:
+            self._ask("daemon-reload")
+        except LocalError as fault:
+            raise LocalError(f"{fault}; {NO_MANAGER}") from fault
         self._ask("enable", "--now", UNIT)
         if _lingers():
             return ""

@@ -53,5 +53,12 @@ def described(account: Account, trust: float, now_s: float) -> Standing:
         why = "another holder of its model says something else, and there was no third to ask"
         return Standing(Word.DISPUTED, why, trust)
     if trust < 1:
-        return Standing(Word.NEW, f"known for {age_days:.1f} days, {audits}", trust)
+        return Standing(Word.NEW, f"known for {_length(age_days)}, {audits}", trust)
     return Standing(Word.AUDITED if account.valid >= COUNTS else Word.UNAUDITED, audits, trust)
+
+
+def _length(days: float) -> str:
+    hours = int(24 * days)
+    if days >= 2:
+        return f"{days:.1f} days"
+    return several(hours, "hour") if hours >= 1 else "less than an hour"

@@ -93,6 +93,7 @@ def test_where_the_manager_fails_nothing_stays_installed_and_its_words_are_told(
     done = machine.run("install")
     assert done.exit_code == 1
     assert "No medium found" in done.output
+    assert "log in as this user" in done.output
     assert not machine.unit.exists()
 
 

@@ -25,6 +25,9 @@ def seen(found: Reputation, days: float = 0.0) -> tuple[Word, str]:
 
 def test_a_newcomer_becomes_known_with_time() -> None:
     found = known()
+    assert seen(found)[1] == "known for less than an hour, no valid audit lately"
+    assert seen(found, 1 / 24)[1] == "known for 1 hour, no valid audit lately"
+    assert seen(found, 1.5)[1] == "known for 36 hours, no valid audit lately"
     assert seen(found, 3) == (Word.NEW, "known for 3.0 days, no valid audit lately")
     assert seen(found, 31)[0] is Word.UNAUDITED
     found.agreed(PEER, DIGEST, Suspicion(), START_S + 30 * DAY_S)
