@@ -40,7 +40,7 @@ from swarmllm.cli.waiting import Silence
 from swarmllm.core.events import NotLetIn
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.model_reference import AUTO
+from swarmllm.runtime.model_reference import AUTO, OwnFile, parse_reference
 from swarmllm.runtime.queues import LifeFeed
 from swarmllm.runtime.service.json_events import (
     Life,
@@ -83,9 +83,11 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
-    invited = accepted(config).invited  # A bad one is told before anything is fetched for it.
-    vocabulary = "" if invited is None else invited.invite.vocabulary.hex()
+    taken = accepted(config)  # A bad invite is told before anything is fetched for it.
+    config = replace(config, closed=taken.config.closed)
+    vocabulary = "" if taken.invited is None else taken.invited.invite.vocabulary.hex()
     config = with_choice(config)
+    _look_for_file(config.model)
     http = _http(config)
     voted = voted_model(config) if config.model == AUTO else None
     chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted, vocabulary=vocabulary)
@@ -95,6 +97,20 @@ def join(
     parts = replace(parts or Parts(), http=http)
     body = partial(_joined, config, chosen, vocabulary, as_json, until_eof, parts)
     return run(body, interrupted=OK)
+
+
+def _look_for_file(model: str) -> None:
+    """LocalError for a file of the owner's that is not there, before anything starts."""
+    reference = parse_reference(model)
+    if not isinstance(reference, OwnFile):
+        return
+    try:
+        os.stat(reference.path)
+    except OSError as fault:
+        raise LocalError(
+            f"cannot read the model file {reference.path} ({fault.strerror}): check its path,"
+            " its permissions and the disk"
+        ) from fault
 
 
 def _http(config: Config) -> Callable[[Service], AbstractAsyncContextManager[str]] | None:
@@ -184,7 +200,8 @@ async def _join(config: Config, as_json: bool, until_eof: bool, parts: Parts) ->
 
 def _view(config: Config) -> JoinView:
     is_first = not DataDir(config.data_dir).key_file.exists()
-    return JoinView(people(), ask_with=_flags(config), is_first_run=is_first)
+    flags = _flags(config)
+    return JoinView(people(), ask_with=flags, is_first_run=is_first, is_closed=config.closed)
 
 
 def _next_step(life: Life) -> str:

@@ -31,6 +31,7 @@ log = logging.getLogger("swarmllm.view")
 
 SLOW_BELOW: Final = 3.0  # Tokens/s: slower than most people read.
 SLOW: Final = " (a smaller model, or one of fewer bits, is faster)"
+CLOSED: Final = "The swarm is closed. A member who may invite lets another one in with one line:"
 SHARE_NOTICE: Final = (
     "The experts that help with an answer see its prompt and its text."
     " Other people's nodes are other people's computers."
@@ -38,9 +39,12 @@ SHARE_NOTICE: Final = (
 
 
 class JoinView:
-    def __init__(self, console: Screen, *, ask_with: str, is_first_run: bool) -> None:
-        """`ask_with`: flags with which other commands find this node."""
+    def __init__(
+        self, console: Screen, *, ask_with: str, is_first_run: bool, is_closed: bool = False
+    ) -> None:
+        """`ask_with`: flags with which other commands find this node. `is_closed`: its swarm."""
         self._console = console
+        self._is_closed = is_closed
         self._is_first_run = is_first_run
         self._ask_with = ask_with
         self._live = (
@@ -171,7 +175,10 @@ class JoinView:
     def _ready(self, record: Record) -> None:
         show = self._console.print
         show(Line(f"Ready. This node is {record['peer']}", style="bold green"), soft_wrap=True)
-        if record["invite"]:
+        if self._is_closed:
+            show(Line(CLOSED, style="bold"))
+            show(Line(f"    swarmllm invite{self._ask_with}", style="cyan"), soft_wrap=True)
+        elif record["invite"]:
             show(Line(_who_can_join(str(record["invite"])), style="bold"))
             show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
             show(Line("Or invite them with one line, which also names the swarm:", style="bold"))
@@ -223,7 +230,8 @@ def _line(record: Record) -> Line | None:
         case "service_opened":
             return Line(f"The gRPC service listens on {record['grpc']}")
         case "warning":
-            return Line(str(record["text"]), style="yellow")
+            text = str(record["text"])
+            return Line(text[:1].upper() + text[1:], style="yellow")
         case "peer_found":
             return Line(f"+ peer {peer}", style="dim")
         case "peer_lost":

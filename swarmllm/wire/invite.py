@@ -45,7 +45,7 @@ def read_line(line: str, verify: Verify) -> tuple[Invite, PeerId]:
     try:
         good_signers(opened, frozenset(opened.signers), verify)
     except RemoteError as fault:
-        raise RemoteError(f"was changed on its way ({fault})") from None
+        raise RemoteError("is cut short or was changed on its way") from fault
     invite = opened.record
     if _NAME.fullmatch(invite.name) is None or not all(map(is_address, invite.addrs)):
         raise RemoteError("holds a name or an address that no swarm has")
@@ -62,4 +62,5 @@ def _opened(letters: str) -> MultiSigned[Invite]:
             raise binascii.Error("bits behind its end")
         return open_signed(data, (Invite,))
     except (binascii.Error, RemoteError) as fault:
-        raise RemoteError(f"is cut short or was changed on its way ({fault})") from None
+        # What a decoder says of it helps nobody who has pasted a line.
+        raise RemoteError("is cut short or was changed on its way") from fault

@@ -26,6 +26,7 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
     done = run(tmp_path, *JOIN, "--model", str(tmp_path / "absent.gguf"))
     assert done.code == 1
     assert "absent.gguf" in done.sentence()
+    assert done.out == "", "nothing was started for it"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])

@@ -37,8 +37,8 @@ class Broken(Terminal):
         raise OSError(5, "Input/output error")
 
 
-def view_on(terminal: Terminal) -> JoinView:
-    view = JoinView(screen_on(terminal), ask_with="", is_first_run=False)
+def view_on(terminal: Terminal, *, is_closed: bool = False) -> JoinView:
+    view = JoinView(screen_on(terminal), ask_with="", is_first_run=False, is_closed=is_closed)
     _open.append(view)
     return view
 
@@ -216,7 +216,7 @@ def joined(
     async def body() -> None:
         with trio.fail_after(DEADLINE_S):
             config = Config(data_dir=folder, cache_dir=folder)
-            assert await joining._join(config, None, False, False, Parts()) == 0
+            assert await joining._join(config, False, False, Parts()) == 0
 
     trio.run(body)
     return node[0]
@@ -324,3 +324,22 @@ def test_waits_of_the_start_are_told_in_the_live_state() -> None:
     assert progress_line.show("Still working (4 s).")
     view.close()
     assert words_on("Still working (4 s).") in words_on(terminal.getvalue())
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_closed_swarm_is_not_said_to_be_joined_by_an_address(is_closed: bool) -> None:
+    terminal = Terminal()
+    address = "/ip4/192.0.2.7/tcp/7339/p2p/12D3KooWabcdef"
+    view_on(terminal, is_closed=is_closed).tell(
+        {"event": "ready", "peer": "12D3KooWabcdef", "invite": address, "http": ""}
+    )
+    shown = words_on(terminal.getvalue())
+    assert (words_on("join --peer") in shown) != is_closed
+    assert (words_on("The swarm is closed.") in shown) == is_closed
+    assert words_on("swarmllm invite") in shown
+
+
+def test_a_warning_begins_like_a_sentence() -> None:
+    terminal = Terminal()
+    view_on(terminal).tell({"event": "warning", "text": "the port is taken"})
+    assert "The port is taken" in terminal.getvalue()

@@ -14,6 +14,7 @@ from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import answer, notice, print_record, write_stdout
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
+from swarmllm.core.wording import several
 from swarmllm.errors import UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.invited import moment, now_ms, read_invited
@@ -41,8 +42,15 @@ def make_invite(
         write_stdout(drawn(line))
     for remark in record["remarks"]:
         notice(f"{str(remark)[:1].upper()}{str(remark)[1:]}.")
-    notice(f"Good until {moment(record['expires_ms'])}. Others join with: swarmllm join LINE")
+    notice(f"{_good(record)} Others join with: swarmllm join LINE")
     return OK
+
+
+def _good(record: Record) -> str:
+    until, uses = f"Good until {moment(record['expires_ms'])}", record["uses"]
+    if not uses:
+        return f"{until}."
+    return f"{until}, for {several(uses, 'node')} to join while this one runs."
 
 
 def duration_s(text: str) -> int:

@@ -164,7 +164,11 @@ def read_invite(value: object, is_text: bool) -> str:
     found = value.strip() if isinstance(value, str) else ""
     if not found.startswith(SCHEME) or len(found) > LINE_MAX:
         said = found[:24] or value
-        raise Unfit(said, f"an invite: {SCHEME} and at most {LINE_MAX - len(SCHEME)} characters")
+        raise Unfit(
+            said,
+            f"the line of an invite, which begins with {SCHEME} and has at most {LINE_MAX}"
+            " characters; `swarmllm invite` prints one on a node of the swarm",
+        )
     return found
 
 

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from scripts.invite_samples import ENDS_MS, INVITE, MADE_MS
 from swarmllm.cli.app import app
+from swarmllm.cli.invite import commands
 from swarmllm.cli.invite.commands import drawn, duration_s
 from swarmllm.errors import UsageError
+from swarmllm.runtime.config import Config
 from swarmllm.runtime.invited import now_ms
 from swarmllm.testing.operators import Operator
 from swarmllm.wire.identity import peer_id_of
@@ -42,6 +44,32 @@ def test_lengths_of_time_are_written_with_their_unit() -> None:
             duration_s(text)
 
 
+@pytest.mark.parametrize("line", [fresh()[:-1], fresh()[:60] + "X" + fresh()[61:], "swarmllm:foo"])
+def test_what_was_pasted_badly_is_told_without_a_decoders_words(line: str) -> None:
+    done = typed("invite", "show", line)
+    assert done.code == 2
+    assert done.sentence().endswith(
+        "is cut short or was changed on its way; copy the whole line again, or ask for another one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uses", "said"),
+    [(None, "UTC. Others"), (1, "for 1 node to join while"), (3, "for 3 nodes to join while")],
+)
+def test_it_is_told_how_long_and_for_how_many_an_invite_is_good(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    uses: int | None,
+    said: str,
+) -> None:
+    record = {"line": OLD, "remarks": [], "expires_ms": ENDS_MS, "uses": uses}
+    monkeypatch.setattr(commands, "_asked", lambda *_: record)
+    commands.make_invite(Config(tmp_path, tmp_path), "7d", uses, is_drawn=False, as_json=False)
+    assert said in capsys.readouterr().err
+
+
 def test_a_line_is_told_in_words_also_when_it_has_run_out() -> None:
     done = typed("invite", "show", OLD)
     assert done.code == 0
@@ -60,8 +88,8 @@ def test_a_line_is_told_in_words_also_when_it_has_run_out() -> None:
         (OLD, "ran out on 2026-09-28 14:13 UTC; ask for another one"),
         (fresh()[:-5], "is cut short or was changed on its way"),
         (fresh(issued_ms=now_ms() + 86_400_000, expires_ms=now_ms() + 90_000_000), "here it is"),
-        ("swarmllm:" + "A" * LINE_MAX, "is not an invite: swarmllm: and at most"),
-        ("12D3KooW", "is not an invite"),
+        ("swarmllm:" + "A" * LINE_MAX, f"and has at most {LINE_MAX} characters"),
+        ("12D3KooW", "is not the line of an invite, which begins with swarmllm:"),
         (fresh(addrs=("/ip4/127.0.0.1/tcp/7339",)), "leads nowhere from here"),
         (fresh(addrs=("/dns4/swarm.example/tcp/7339",), name="others"), "the setting swarm is"),
     ],
