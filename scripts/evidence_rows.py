@@ -169,9 +169,10 @@ def _halted(found: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
 
 
 def _mended(found: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
-    shares = [float(record["results"]["mended"]) for record in found]
-    said = f"{sum(share > 0.5 for share in shares)} of {len(shares)} faults mended by half or more"
-    return all(share > 0.5 for share in shares), said
+    won = {record["parameters"]["fault"]: float(record["results"]["won_back"]) for record in found}
+    mended = sum(share >= 0.5 for share in won.values())
+    told = ", ".join(f"{fault} {100 * share:.0f} %" for fault, share in won.items())
+    return mended == len(won), f"{mended} of {len(won)} faults mended by half or more: {told}"
 
 
 def _shown_elsewhere(_: Output) -> Judged:

@@ -12,6 +12,7 @@ from swarmllm.cli.trust.views import STYLES
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.wording import several
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.invited import moment
 from swarmllm.runtime.local_api.client import ask
 from swarmllm.runtime.service.record import Record
 
@@ -78,6 +79,8 @@ def status_view(record: Record) -> RenderableType:
     experts = record.get("experts") or []
     peers = several(len(record["peers"]), "peer")
     table.add_row("swarm", f"{peers} connected, {several(len(experts), 'expert')} known")
+    if membership := record.get("membership"):
+        table.add_row("closed", _closed(membership))
     if reach := record.get("reach"):
         table.add_row("reached", Line(reach["says"]))
     _add_default_model(table, record.get("default_model") or {})
@@ -122,6 +125,13 @@ def _add_expert(table: Table, record: Record) -> None:
         table.add_row(
             "load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting"
         )
+
+
+def _closed(membership: Record) -> str:
+    ends, others = membership["ends_ms"], several(membership["members"], "other member")
+    own = f"good until {moment(ends)}" if ends else "not there yet"
+    right = "may let others in" if membership["may_invite"] else "may let nobody in"
+    return f"{others} known; this node's membership is {own}, and it {right}"
 
 
 def _add_default_model(table: Table, default: Record) -> None:

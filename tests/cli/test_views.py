@@ -11,6 +11,7 @@ from rich.console import Group
 from swarmllm.cli import output
 from swarmllm.cli.inspect import status_view
 from swarmllm.cli.screen import Line, Screen
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.visible import flowing, one_line
 from tests.cli.hostile_views import VIEWS, status
 from tests.cli.terminal import (
@@ -77,6 +78,26 @@ def test_a_node_whose_engine_is_down_is_no_node_without_a_model() -> None:
     assert words_on("no way in from outside") in shown
     screen_on(terminal).print(status_view({**down, "load": None}))
     assert words_on("this node asks others") in words_on(terminal.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("membership", "said"),
+    [
+        (
+            {"members": 1, "ends_ms": 1_795_000_000_000, "may_invite": True},
+            "1 other member known; this node's membership is good until 2026-11-18 11:06 UTC,"
+            " and it may let others in",
+        ),
+        (
+            {"members": 0, "ends_ms": 0, "may_invite": False},
+            "0 other members known; this node's membership is not there yet",
+        ),
+    ],
+)
+def test_the_status_says_that_the_swarm_is_closed(membership: Record, said: str) -> None:
+    terminal = Terminal()
+    screen_on(terminal).print(status_view({**status("x"), "membership": membership}))
+    assert words_on(said) in words_on(terminal.getvalue())
 
 
 def test_the_status_of_a_halted_node_says_what_shows_the_way_out() -> None:

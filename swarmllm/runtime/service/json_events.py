@@ -336,6 +336,9 @@ def status_record(status: Status) -> Record:
         relay=status.relay,
         punching=status.punching,
         ledger=next((_ledger(one) for one in view.parts if isinstance(one, LedgerView)), None),
+        membership=next(
+            (_membership(one) for one in view.parts if isinstance(one, MembersView)), None
+        ),
         default_model=next(
             (_default(one) for one in view.parts if isinstance(one, GovernanceView)), None
         ),
@@ -356,6 +359,16 @@ def _reach(reach: Reachability, says: str) -> Record:
         "needs_relay": reach.needs_relay,
         "tried": reach.tried,
         "proofs": reach.proofs,
+    }
+
+
+def _membership(view: MembersView) -> Record:
+    """Of a closed swarm. `members` is how many peers have shown a membership that counts,
+    `ends_ms` until when this node's own is good (0: it has none)."""
+    return {
+        "members": view.members,
+        "ends_ms": view.own_ends_ms,
+        "may_invite": view.may_invite,
     }
 
 

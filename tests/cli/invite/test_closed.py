@@ -49,6 +49,8 @@ def test_members_answer_each_other_and_strangers_are_sent_away(tmp_path: Path, m
             assert member_once.wait_for("ready")
             shown = run(tmp_path, "status", "--json", "--data-dir", str(late)).records()[0]
             assert "its membership has run out" in shown["troubles"]
+            own = shown["membership"]
+            assert (own["ends_ms"], own["may_invite"]) == (0, False)
         heard = {r["peer"] for r in founder.records if r["event"] == "peer_found"}
         assert heard == {friend.wait_for("ready")["peer"]}
         for outsider in (stranger, member_once):
