@@ -40,6 +40,7 @@ from swarmllm.core.inputs import (
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.relayed import whole
 from swarmllm.messages import PeerId
+from swarmllm.messages.goodbye import GOODBYES, MEMBERS
 
 # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
 KNOWN_MAX = 1024
@@ -69,6 +70,8 @@ class Known:
     proven: bool = False  # We chose it once, in this run or the last, and it was there.
     ticket: int = 0  # Of its place in a heap; 0: it has none.
     alive_at: float = -math.inf  # When a record of it came last.
+    # How often in a row it let us come and sent us away again, as a closed swarm does.
+    turned_away: int = 0
 
 
 class Dialling(Part):
@@ -105,7 +108,7 @@ class Dialling(Part):
             case PeerConnected(peer=peer):
                 self.peer_connected(peer)
             case PeerLost(peer=peer, reason=reason) if peer in self.connected:
-                self.peer_lost(peer, now)
+                self.peer_lost(peer, now, was_turned_away=reason.endswith(GOODBYES[MEMBERS]))
                 return [PeerGone(peer, reason)]
             case AddressesFound(peer=peer, addrs=addrs, source=source):
                 self.found(peer, addrs, now, proven=source == "saved")
@@ -183,11 +186,16 @@ class Dialling(Part):
             self._hung_up(known)
             known.failures, known.ticket = 0, 0
 
-    def peer_lost(self, peer: PeerId, now: float) -> None:
+    def peer_lost(self, peer: PeerId, now: float, *, was_turned_away: bool = False) -> None:
         self.connected.discard(peer)
         self._chosen.pop(peer, None)
         known = self._known.get(peer)
-        if known is not None:
+        if known is not None and was_turned_away:
+            known.turned_away += 1
+            known.failures = known.turned_away - 1
+            self.dial_failed(peer, now)
+        elif known is not None:
+            known.turned_away = 0
             self._hung_up(known)
             known.next_dial_at = max(
                 known.next_dial_at, now + BACKOFF_BASE_S * self._rng.uniform(0.5, 1.5)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from swarmllm.core.effects import Dial
 from swarmllm.core.facts import Heard, RecordsHeard
-from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, VocabularyLearned
+from swarmllm.core.inputs import (
+    AddressesChanged,
+    AddressesFound,
+    DialFailed,
+    PeerConnected,
+    PeerLost,
+    VocabularyLearned,
+)
 from swarmllm.core.peers import dialling as module
 from swarmllm.core.peers.dialling import (
     AWAY_S,
@@ -25,6 +32,7 @@ from swarmllm.core.peers.dialling import (
     load_saved,
 )
 from swarmllm.messages import PeerId
+from swarmllm.messages.goodbye import MEMBERS, Goodbye
 from tests.core.capacity.support import record
 
 OWN = PeerId("own")
@@ -60,6 +68,27 @@ def test_backoff_grows_to_its_bound_and_never_gives_up() -> None:
     assert waits[0] >= 0.5
     assert max(waits) <= BACKOFF_MAX_S
     assert waits[-1] > 100
+
+
+def test_whoever_sends_us_away_each_time_is_dialled_ever_less() -> None:
+    """A closed swarm lets a stranger come, and says goodbye after five seconds."""
+    book, now, waits = peering(), 0.0, []
+    peer = PeerId("a")
+    book.handle(AddressesFound(peer, ADDR, "lan"), now)
+    for _ in range(12):
+        assert [d.peer for d in book.due(now)] == [peer]
+        book.handle(PeerConnected(peer, "192.0.2.1"), now)
+        now += 5
+        book.handle(PeerLost(peer, f"it hung up: {Goodbye(MEMBERS).meaning}"), now)
+        waits.append(book.next_deadline() - now)
+        now = book.next_deadline()
+    assert waits[0] < 3
+    assert waits[5] > 20
+    assert max(waits) <= BACKOFF_MAX_S
+    book.due(now)
+    book.handle(PeerConnected(peer, "192.0.2.1"), now)
+    book.handle(PeerLost(peer, "connection closed"), now)
+    assert book.next_deadline() - now < 2, "any other end is one from which it comes back"
 
 
 def failing(book: Dialling, peer: PeerId, dials: int) -> float:
