@@ -19,7 +19,7 @@ from swarmllm.errors import UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.invited import moment, now_ms, read_invited
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.inviting import invite_record
+from swarmllm.runtime.service.inviting import EXPIRES_MAX_S, invite_record
 from swarmllm.runtime.service.record import Record
 
 UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
@@ -54,13 +54,19 @@ def _good(record: Record) -> str:
 
 
 def duration_s(text: str) -> int:
-    """Of 30m, 12h or 7d. UsageError for anything else."""
+    """Of 30m, 12h or 7d. UsageError for anything else, and for more than an invite may have."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text.strip())
     if found is None:
         raise UsageError(
             f"--expires {text[:40]!r} is no length of time; write it as 30m, 12h or 7d"
         )
-    return int(found[1]) * UNITS[found[2]]
+    seconds = int(found[1]) * UNITS[found[2]]
+    if seconds > EXPIRES_MAX_S:
+        longest = EXPIRES_MAX_S / UNITS["d"]
+        raise UsageError(
+            f"--expires {text[:40]!r} is too long; an invite is good for {longest:.0f}d"
+        )
+    return seconds
 
 
 def drawn(line: str) -> str:

@@ -42,6 +42,9 @@ def test_lengths_of_time_are_written_with_their_unit() -> None:
     for text in ("7", "d", "0d", "-1d", "7w", "1.5h", "7d7d", "1234567d", ""):
         with pytest.raises(UsageError, match="is no length of time"):
             duration_s(text)
+    for text in ("367d", "999999h"):
+        with pytest.raises(UsageError, match=f"--expires '{text}' is too long; .* good for 366d"):
+            duration_s(text)
 
 
 @pytest.mark.parametrize("line", [fresh()[:-1], fresh()[:60] + "X" + fresh()[61:], "swarmllm:foo"])
