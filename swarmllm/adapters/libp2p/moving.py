@@ -127,7 +127,8 @@ class Moves:
         while not old.is_over and not new.is_over:
             await trio.sleep(LOOK_S)
             if not await new.is_alive(SIGN_S):
-                if await old.is_alive(SIGN_S):
+                # Once more: where a process stood still for a second, the first answer was late.
+                if await old.is_alive(SIGN_S) and not await new.is_alive(SIGN_S):
                     new.end("no answer on it, and one through the relay", abort=True)
                 continue
             quiet_s = trio.current_time() - max(work.last_at, began_at)
