@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import psutil
 import trio
 
 from swarmllm.adapters.llama.engine import WORKER
-from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
+from swarmllm.cli.processes import JOIN, Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
 
 START_S = 120.0  # Processes of four nodes on a busy machine with two cores.
@@ -37,7 +37,7 @@ class Replicas:
     others: list[NodeProcess] = field(default_factory=list)
     _names: int = 0
 
-    async def add(self, count: int) -> None:
+    async def add(self, count: int, *more: str) -> None:
         """Start more nodes that know the asker's address and nothing else, and wait until it can
         ask them."""
         address = (await self.asker.wait_for("listening", START_S))["addrs"][0]
@@ -45,7 +45,8 @@ class Replicas:
             self._names += 1
             self.others.append(
                 await self.fleet.start(
-                    f"node {self._names}", arguments(self.model, self.swarm, "--peer", address)
+                    f"node {self._names}",
+                    arguments(self.model, self.swarm, "--peer", address, *more),
                 )
             )
         for node in self.others:
@@ -112,11 +113,14 @@ def arguments(model: Path, swarm: str, *more: str) -> list[str]:
 
 
 @asynccontextmanager
-async def open_replicas(model: Path) -> AsyncIterator[Replicas]:
-    """One node, alone at first."""
+async def open_replicas(
+    model: Path, program: Sequence[str] = JOIN, *, is_alone_first: bool = True
+) -> AsyncIterator[Replicas]:
+    """One node, which is waited for if it is to do something alone."""
     swarm = f"e2e-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="swarmllm-e2e-") as folder:
-        async with open_fleet(Path(folder)) as fleet:
+        async with open_fleet(Path(folder), program) as fleet:
             asker = await fleet.start("asker", arguments(model, swarm))
-            await asker.wait_for("ready", START_S)
+            if is_alone_first:
+                await asker.wait_for("ready", START_S)
             yield Replicas(fleet, model, swarm, asker)

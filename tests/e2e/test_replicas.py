@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from swarmllm.testing.gguf_fixture import write_model
-from tests.e2e.replicas import KILL_AT, TOKENS, Replicas, open_replicas
+from tests.e2e.owned_node import OWNER_FILE
+from tests.e2e.replicas import KILL_AT, START_S, TOKENS, Replicas, open_replicas
 
 pytestmark = pytest.mark.slow
 
@@ -113,5 +114,32 @@ def test_the_text_is_that_of_one_node_with_any_three_killed(model: Path) -> None
             assert text == reference
             assert is_whole(tokens, end)
             assert peers_of(tokens[-20:]) == {swarm.asker.peer}
+
+    trio.run(body)
+
+
+def test_the_text_is_the_same_if_an_owner_wants_the_machine_in_its_middle(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path / "is here"
+    monkeypatch.setenv(OWNER_FILE, str(owner))
+
+    async def body() -> None:
+        program = ("tests.e2e.owned_node", "join")
+        async with open_replicas(model, program, is_alone_first=False) as swarm:
+            await swarm.add(1, "--yield-to-owner")
+            (lender,) = swarm.others
+            reference, _, _ = await swarm.write(2)
+
+            async def come() -> None:
+                owner.touch()
+
+            text, tokens, end = await swarm.write(2, come)
+            assert text == reference
+            assert is_whole(tokens, end)
+            assert peers_of(tokens[:KILL_AT]) == {swarm.asker.peer, lender.peer}
+            assert peers_of(tokens[-20:]) == {swarm.asker.peer}
+            paused = await lender.wait_for("serving_paused", START_S)
+            assert paused["reason"].startswith("the owner is using the machine (load 85 %)")
 
     trio.run(body)
