@@ -11,7 +11,7 @@ from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesBody
 from swarmllm.api.dialects.openai_chat import ChatBody
 from swarmllm.api.dialects.openai_completions import CompletionBody
 from swarmllm.api.dialects.openai_responses import ResponsesBody
-from swarmllm.api.voting import VoteBody
+from swarmllm.api.voting import ProposeBody, SignedBody, VoteBody
 
 _ASKED: Final = (401, 403, 429)  # Before any route: `guard`.
 _SENT: Final = (400, *_ASKED, 408, 413, 415)  # With a body.
@@ -51,6 +51,20 @@ def _change(op: str, says: str) -> Endpoint:
         says=says,
         reply="Records",
         statuses=(*_SENT, 503),
+        needs_token=True,
+    )
+
+
+def _signed(op: str, says: str, body: type[SignedBody], example: dict[str, Any]) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=f"/api/{op}",
+        name=op,
+        says=says,
+        reply="Record",
+        statuses=(*_SENT, 503),
+        body=body,
+        example=example | {"key": "0b" * 16, "passphrase": "four good words"},
         needs_token=True,
     )
 
@@ -159,16 +173,17 @@ ENDPOINTS: Final = (
     _change("halt_publish", "signed orders are brought to the swarm"),
     _change("shutdown", "this node ends"),
     _change("submit", "proposals and votes that were signed elsewhere are handed in"),
-    Endpoint(
-        method="POST",
-        path="/api/vote",
-        name="vote",
-        says="a key of the node's data folder votes on a proposal; on this machine alone",
-        reply="Record",
-        statuses=(*_SENT, 503),
-        body=VoteBody,
-        example={"id": "0a" * 32, "yes": True, "key": "0b" * 16, "passphrase": "four good words"},
-        needs_token=True,
+    _signed(
+        "vote",
+        "a key of the node's data folder votes on a proposal; on this machine alone",
+        VoteBody,
+        {"id": "0a" * 32, "yes": True},
+    ),
+    _signed(
+        "propose",
+        "a key of the node's data folder proposes to set a setting; on this machine alone",
+        ProposeBody,
+        {"setting": "router.hedging_extra", "value": 3, "why": "rounds wait for one expert"},
     ),
 )
 

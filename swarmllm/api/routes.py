@@ -66,6 +66,7 @@ def api(
         Route("/api/receipts/{name}", routes.receipt),
         *(Route(f"/api/{op}", routes.change, methods=["POST"]) for op in sorted(CHANGES)),
         Route("/api/vote", voting.vote, methods=["POST"]),
+        Route("/api/propose", voting.propose, methods=["POST"]),
     ]
     router = Router(table, redirect_slashes=False, default=_unknown)
     return Shield(router, guard)

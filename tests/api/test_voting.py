@@ -172,6 +172,42 @@ def test_in_a_private_swarm_the_node_itself_votes(desk: Desk, tmp_path: Path) ->
         assert governed.settings.get(EXTRA) == 3
 
 
+def test_a_proposal_of_a_setting_is_made_and_voted_on(node: Node) -> None:
+    asked = {"setting": EXTRA.key, "value": 2, "why": "rounds wait"}
+    key = {"key": node.desk.keys["bob"].id.hex(), "passphrase": PASSPHRASE}
+    told = node.post(asked | key, path="/api/propose").json()
+    assert (told["event"], told["signed_by"]) == ("proposed", "bob")
+    assert told["proposal"]["action"]["text"] == "set router.hedging_extra to 2 (experts)"
+    assert (told["proposal"]["why"], told["proposal"]["tier_name"]) == (
+        "rounds wait",
+        "deploy-major",
+    )
+    assert node.vote(id=told["id"]).json()["proposal"]["needs"] == 2
+    far = node.caller(peer="192.0.2.7")
+    refused(node.post(asked | key, far, "/api/propose"), 403, "not_here")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"setting": "router.hedging"}, "router.hedging"),
+        ({"value": 99}, "can be 0 to "),
+        ({"value": -1}, "can be 0 to "),
+        ({"value": 10**30}, "value"),
+        ({"why": ""}, "why"),
+        ({"why": "\u00e9" * 400}, "at most 512 bytes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_proposed_is_one_sentence(
+    node: Node, more: dict[str, object], sentence: str
+) -> None:
+    asked = {"setting": EXTRA.key, "value": 2, "why": "w", "key": node.body("ann")["key"]} | more
+    got = node.post(asked, path="/api/propose")
+    assert got.status == 400, got.body
+    assert sentence in got.json()["error"]["message"]
+
+
 # --- who may not ----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ NEEDS: Final = {
     "chat": ("settings", "halt_status"),
     "swarm": (),
     "node": ("settings", "halt_status"),
-    "safety": ("halt_status", "governance", "proposals"),
+    "safety": ("halt_status", "governance", "proposals", "settings"),
     "improvement": ("agent_status", "governance"),
 }
 """What a page shows beside the status."""

@@ -14,6 +14,7 @@ from swarmllm.wire.signed import key_id
 
 EXPERTS_MAX: Final = 200  # Rows; a page of more is no help to anybody.
 CYCLES_MAX: Final = 20
+OWN_KEY: Final = {"id": "", "name": "this node"}  # It has no passphrase.
 
 
 def experts_shown(status: Record) -> list[Record]:
@@ -68,6 +69,15 @@ def roles(charter: Mapping[str, list[str]]) -> list[tuple[str, str, list[str]]]:
     ]
 
 
+def can_propose(voting: Record, governance: Record, private: bool) -> list[Record]:
+    """The keys here that may propose."""
+    if not voting["here"] or governance["obstacle"]:
+        return []
+    if private:
+        return [OWN_KEY]
+    return [key for key in voting["keys"] if key["id"] in governance["voters"]]
+
+
 def can_vote(one: Record, voting: Record, governance: Record, private: bool) -> list[Record]:
     """The keys here that may vote on this proposal and have not yet. The node's own, without a name
     and a passphrase, in a private swarm, of which it is the one voter."""
@@ -75,7 +85,7 @@ def can_vote(one: Record, voting: Record, governance: Record, private: bool) -> 
         return []
     said = {*one["yes"], *one["no"], *one["double"]}
     if private:
-        return [] if said else [{"id": "", "name": "this node"}]
+        return [] if said else [OWN_KEY]
     voters = set(governance["voters"]) - said
     return [key for key in voting["keys"] if key["id"] in voters]
 

@@ -236,6 +236,15 @@ def test_votes_of_the_page_and_of_the_command_line_are_in_one_ledger_and_pass_a_
         expect(page.locator("#vote")).to_be_hidden()
         expect(page.locator("#live")).to_contain_text("ann has voted yes.")
         assert page.input_value("#vote-pass") == ""
+        page.click("#propose")
+        page.select_option("#propose-setting", "router.hedging_extra")
+        page.fill("#propose-value", "2")
+        page.fill("#propose-why", "rounds wait for one expert")
+        assert wrong_for_somebody(page) == []
+        page.fill("#vote-pass", PASSPHRASE)
+        page.click("#vote-send")
+        expect(page.locator("#said")).to_contain_text("Proposed, signed by ann. 0 of 2")
+        expect(page.locator("#live")).to_contain_text("rounds wait for one expert")
         assert [one for one in visit.faults if "403" not in one] == []
     (found,) = council.typed("proposals", "show", council.id)
     assert (found["state"], len(found["yes"])) == ("enacted", 2)

@@ -107,6 +107,18 @@ def test_keys_are_shown_by_the_ids_that_orders_and_votes_have() -> None:
     assert key_id(bytes.fromhex(KEY)).hex()[:8] in PAGES.live("safety", found_for("safety"))
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_ballot_of_what_strangers_propose_is_text(text: str) -> None:
+    def shown(word: str) -> Tags:
+        found = with_texts(everything(), lambda _: word)
+        found["governance"]["obstacle"] = ""
+        found["proposals"]["proposals"][0] |= {"state": "open", "yes": []}
+        return Tags(PAGES.live("safety", found_for("safety", found)))
+
+    assert shown(text).acting == shown("x").acting
+    assert sum("data-vote" in names for _, names in shown(text).acting) == 2
+
+
 def test_the_head_of_the_ledger_is_shown_whole_for_others_to_compare() -> None:
     found = found_for("safety")
     assert f"<code>{'5e' * 32}</code>" in PAGES.live("safety", found)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from swarmllm.api.console.views import after_no, after_yes, can_vote, voted_here
+from swarmllm.api.console.views import after_no, after_yes, can_propose, can_vote, voted_here
 from swarmllm.core.governance.mandate import Tier
 from tests.api.console.records import KEY_ID, everything
 
@@ -38,6 +38,13 @@ def test_a_key_here_of_a_voter_who_has_not_voted_may_vote_on_what_is_open() -> N
         assert can_vote(proposal(**{said: [KEY_ID]}), both, governance(), private=False) == []
     for more in ({"state": "enacted"}, {"needs": None}):
         assert can_vote(proposal(**more), both, governance(), private=False) == []
+
+
+def test_a_voters_key_here_may_propose() -> None:
+    assert can_propose(voting(ANN, BOB), governance(), private=False) == [ANN]
+    assert can_propose(voting(), governance(), private=True) == [OWN]
+    assert can_propose(voting(ANN), governance(obstacle="halted"), private=False) == []
+    assert can_propose(voting(ANN, here=False), governance(), private=False) == []
 
 
 def test_in_a_private_swarm_the_node_may_once() -> None:
