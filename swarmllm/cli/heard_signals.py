@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -23,28 +24,31 @@ AGAIN_S: Final = 0.02  # A wake-up can come too early as well.
 def heard_at_once() -> Iterator[None]:
     """For the main thread, around `input`."""
     main = threading.get_ident()
-    is_heard = threading.Event()  # Or there is nothing to wake any more.
+    is_heard = is_over = False  # No events: a handler that takes a lock could wait for itself.
     hears, told = socket.socketpair()
 
-    def wake() -> None:
-        while signum := hears.recv(1):
-            if signum[0] == signal.SIGINT:
-                is_heard.clear()
-                while not is_over.is_set() and not is_heard.wait(AGAIN_S):
-                    signal.pthread_kill(main, MEANS_NOTHING)
+    def hear(*_: object) -> None:
+        nonlocal is_heard
+        is_heard = True
 
-    is_over = threading.Event()
+    def wake() -> None:
+        nonlocal is_heard
+        while signum := hears.recv(1):
+            is_heard = signum[0] != signal.SIGINT
+            while not is_heard and not is_over:
+                time.sleep(AGAIN_S)
+                signal.pthread_kill(main, MEANS_NOTHING)
+
     told.setblocking(False)
     waker = threading.Thread(target=wake, name="swarmllm-waker", daemon=True)
     # What acts on signals takes them in the order of their numbers, so SIGINT's is done by then.
-    meant = signal.signal(MEANS_NOTHING, lambda *_: is_heard.set())
+    meant = signal.signal(MEANS_NOTHING, hear)
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     waker.start()
     try:
         yield
     finally:
-        is_over.set()
-        is_heard.set()
+        is_over = True
         signal.set_wakeup_fd(before)
         told.close()
         waker.join()

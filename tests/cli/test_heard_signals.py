@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -112,6 +113,24 @@ def test_a_handler_that_raises_nothing_leaves_the_line_to_be_read(
         monkeypatch.setattr(sys, "stdin", typist)
         assert plain() == "a line"
         assert not typist.had_to_type
+
+
+AT_EACH_LINE: Final = """
+import signal, sys
+from swarmllm.cli.heard_signals import MEANS_NOTHING, heard_at_once
+def wake(*_):
+    handler = signal.getsignal(MEANS_NOTHING)
+    if callable(handler):
+        handler(MEANS_NOTHING, None)
+    return wake
+sys.settrace(wake)
+with heard_at_once():
+    pass
+"""
+
+
+def test_a_wake_up_in_whatever_moment_blocks_nothing() -> None:
+    subprocess.run([sys.executable, "-c", AT_EACH_LINE], check=True, timeout=PATIENCE_S)
 
 
 def test_what_was_there_before_is_there_again() -> None:

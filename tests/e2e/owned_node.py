@@ -25,6 +25,6 @@ def looking(_: Config) -> Look:
 
 
 if __name__ == "__main__":
-    assembly.look_of = looking
+    assembly.look_of = looking  # type: ignore[attr-defined, assignment]
     lending.LOOK_EVERY_S = 0.02  # type: ignore[misc]  # Final for everybody else.
     main()
