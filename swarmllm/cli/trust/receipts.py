@@ -26,6 +26,7 @@ from swarmllm.cli.output import (
     short_peer,
 )
 from swarmllm.cli.screen import Line
+from swarmllm.cli.waiting import Silence
 from swarmllm.core.trust.comparison import Difference, compare_readings, mean
 from swarmllm.core.trust.questions import questions
 from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradicted, read
@@ -50,6 +51,7 @@ from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.envelope import unseal
 
 WHAT: Final = "the receipt"
+WORD_EVERY_S: Final = 2.0
 
 
 def wanted(request: TextRequest, file: str | None) -> tuple[TextRequest, Keep | None]:
@@ -128,19 +130,19 @@ def verify(config: Config, files: Sequence[str], *, is_compared: bool, as_json: 
     """Look at receipts: signatures, hashes, whether they contradict each other, and, with a model,
     whether the lists are its. LocalError for what is wrong."""
     paths = [user_path(file) for file in files]
-    sessions = [(path, one) for path in paths for one in _read(path)]
     looks: list[Look] = []
+    with Silence(WHAT, every_s=WORD_EVERY_S) as silence:
+        sessions = [(path, one) for path in paths for one in _read(path)]
 
-    async def body() -> int:
-        looks.extend(await _compared(config, sessions) if is_compared else _uncompared(sessions))
-        return OK
+        async def body() -> int:
+            if is_compared:
+                looks.extend(await _compared(config, sessions, silence))
+            else:
+                looks.extend(_uncompared(sessions))
+            return OK
 
-    run(body)
-    for look in looks:
-        if as_json:
-            print_record(look.record())
-        else:
-            answer().print(Line(look.sentence()))
+        run(body)
+    _show(looks, as_json=as_json)
     for peer, _ in contradicted([one for _, one in sessions]):
         raise LocalError(
             f"{peer} has signed two replies to one question that contradict each other: it does not"
@@ -153,6 +155,14 @@ def verify(config: Config, files: Sequence[str], *, is_compared: bool, as_json: 
             f" {wrong[0].signed.record.model_digest.hex()[:12]}"
         )
     return OK
+
+
+def _show(looks: Sequence[Look], *, as_json: bool) -> None:
+    for look in looks:
+        if as_json:
+            print_record(look.record())
+        else:
+            answer().print(Line(look.sentence()))
 
 
 def ask_holders(config: Config, files: Sequence[str], *, as_json: bool) -> int:
@@ -221,12 +231,16 @@ def _uncompared(sessions: Sequence[tuple[Path, Signed]]) -> list[Look]:
     return [Look(path, one, None) for path, one in sessions]
 
 
-async def _compared(config: Config, sessions: Sequence[tuple[Path, Signed]]) -> list[Look]:
+async def _compared(
+    config: Config, sessions: Sequence[tuple[Path, Signed]], silence: Silence
+) -> list[Look]:
     """With the model of the config, those sessions that are of it. LocalError if none is."""
     reference = parse_reference(config.model)
     if isinstance(reference, NoModel):
         raise LocalError("--model none is no model to compare with; name one, or leave it out")
-    file = await fetched(reference, config)
+    with silence.covered():
+        file = await fetched(reference, config)
+    silence.at("the model")
     longest = max(len(one.found.text) for _, one in sessions)
     options = EngineOptions(
         context_max=max(64, min(longest, TOKENS_MAX)),
@@ -242,12 +256,14 @@ async def _compared(config: Config, sessions: Sequence[tuple[Path, Signed]]) -> 
                 f"no session of the receipt is of {file.path.name} ({digest.hex()[:12]}); give the"
                 " model that its experts claim"
             )
-        return [
-            Look(path, one, await _differences(engine, one, number))
-            if one.record.model_digest == digest
-            else Look(path, one, None)
-            for number, (path, one) in enumerate(sessions)
-        ]
+        looks = []
+        for number, (path, one) in enumerate(sessions):
+            silence.at(f"what the model says of session {number + 1} of {len(sessions)}")
+            is_of = one.record.model_digest == digest
+            looks.append(
+                Look(path, one, await _differences(engine, one, number) if is_of else None)
+            )
+        return looks
 
 
 async def _differences(engine: LlamaEngine, signed: Signed, number: int) -> tuple[Difference, ...]:
