@@ -89,7 +89,10 @@ class Asking:
     def _ask(self, host: Host) -> None:
         if self._left[host.number] > 0:
             self._left[host.number] -= 1
-            self.answers.append(self.world.ask(host, self.request.order(self._rng)))
+            # The same texts whatever the swarm does, so that two swarms can be compared.
+            number = self._left[host.number]
+            rng = random.Random(f"{self.world.seed} asking {host.number} {number} of {self.each}")
+            self.answers.append(self.world.ask(host, self.request.order(rng)))
 
     def _ended(self, answer: Answer) -> None:
         # Not at once: inputs of a host never nest.

@@ -25,9 +25,10 @@ of a defector `before` times again after it has turned). Without `defended` ever
 from the beginning, nobody is capped, and no token is hidden.
 
 `tokens_changed` is the share of tokens that would have been others, by the same random numbers,
-without the lists of liars; `alone` that of tokens to which no honest expert gave 1e-4. `nats` is
-how far the pool is from the model that the text is drawn from (cross-entropy per token, lower is
-better).
+without the lists of liars; `alone` that of tokens to which no honest expert gave 1e-4; `unaudited`
+that of tokens that of all who were asked a single model gives, liar or not, of which no audit has
+looked at anything that it said in an answer. `nats` is how far the pool is from the model that the
+text is drawn from (cross-entropy per token, lower is better).
 
 The goal at a fifth: under 5 % of the weight for every attack.
 """
@@ -60,6 +61,7 @@ from swarmllm.sims.throughput import slower
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world import SERVICES, Answer, LinkModel, Spec, World
 from swarmllm.wire import context
+from swarmllm.wire.sparse import SparseList
 
 SETTLE_S: Final = 60.0
 LINK: Final = LinkModel(near_s=0.02, span_s=0.1)
@@ -144,10 +146,11 @@ class Tokens:
     count: int = 0
     changed: int = 0
     alone: int = 0
+    unaudited: int = 0
     nats: float = 0.0
 
     def begin(self) -> None:
-        self.count = self.changed = self.alone = 0
+        self.count = self.changed = self.alone = self.unaudited = 0
         self.nats = 0.0
 
     def decide(
@@ -156,6 +159,9 @@ class Tokens:
         before = rng.getstate()
         found = decide(order, lists, weights, holders, rng, *rest)
         self.count += 1
+        wishing = [h for h, one in zip(holders, lists, strict=True) if wants(one, found[0])]
+        is_single = len(lists) > 1 and len({holder.model for holder in wishing}) == 1
+        self.unaudited += is_single and all(holder.is_untried for holder in wishing)
         honest = [i for i, one in enumerate(holders) if one.peer not in self.lies]
         if len(honest) < len(lists):
             self._compare(found[0], honest, before, order, lists, weights, holders, *rest)
@@ -179,10 +185,7 @@ class Tokens:
         *rest: Any,
     ) -> None:
         heard = [lists[i] for i in honest]
-        wanted = any(
-            float(np.exp(one.logprobs[one.ids == token]).sum()) >= SUPPORT_MIN for one in heard
-        )
-        self.alone += not wanted
+        self.alone += not any(wants(one, token) for one in heard)
         total = math.fsum(weights[i] for i in honest)
         if total <= 0:
             self.changed += 1
@@ -192,6 +195,10 @@ class Tokens:
         shares = [weights[i] / total for i in honest]
         plain = decide(order, heard, shares, [holders[i] for i in honest], rng, *rest)
         self.changed += plain[0] != token
+
+
+def wants(one: SparseList, token: int) -> bool:
+    return float(np.exp(one.logprobs[one.ids == token]).sum()) >= SUPPORT_MIN
 
 
 @contextmanager
@@ -242,7 +249,7 @@ def point(p: Parameters, seed: int) -> Results:
         if any(isinstance(behaviour, Turning) for behaviour in behaviours):
             Asking(world, askers, texts, each=p["before"]).run()
         tokens.begin()
-        sent = sum(host.bytes_sent for host in world.hosts)
+        sent = asked_bytes(world)
         asking = Asking(world, askers, texts, each=p["after"])
         asking.run()
     weight, count = weight_of(asking.answers, lies)
@@ -252,12 +259,13 @@ def point(p: Parameters, seed: int) -> Results:
         "weight_share": share(weight, count),
         "tokens_changed": share(tokens.changed, tokens.count),
         "alone": share(tokens.alone, tokens.count),
+        "unaudited": share(tokens.unaudited, tokens.count),
         "nats": tokens.nats / max(1, tokens.count),
         "fair": liars / p["experts"],
         "finished": measured["finished"],
         "tokens_per_s": measured["tokens_per_s"],
         "bytes_per_token": share(sizes, count),
-        "traffic_per_token": share(sum(h.bytes_sent for h in world.hosts) - sent, count),
+        "traffic_per_token": share(asked_bytes(world) - sent, count),
     }
 
 
@@ -283,6 +291,11 @@ def liar_spec(p: Parameters, number: int) -> Spec:
     return replace(
         plain, model=own, service=service or plain.service, kind="liar", likeness=likeness
     )
+
+
+def asked_bytes(world: World) -> int:
+    """What has been sent for answers and audits."""
+    return sum(host.bytes_sent - host.bytes_of_records for host in world.hosts)
 
 
 def weight_of(answers: Sequence[Answer], lies: set[PeerId]) -> tuple[float, int]:
@@ -344,6 +357,7 @@ STUDY: Final = Study(
         Result("weight_share", "share of the weight in the tokens that liars have", digits=3),
         Result("tokens_changed", "share of the tokens that liars change", digits=3),
         Result("alone", "share of the tokens that no honest expert gives", digits=4),
+        Result("unaudited", "share of the tokens of one model never audited alone", digits=4),
         Result("nats", "of the pool for a token of the text's own model", "nats", digits=3),
         Result("fair", "the liars' share of the swarm", digits=2),
         Result("finished", "share of the answers that were written to their end", digits=3),

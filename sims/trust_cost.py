@@ -5,7 +5,8 @@
 A point is a pair of the worlds of `swarmllm.sims.sybil` without liars and with one seed: in one of
 them words are checked, newcomers capped, tokens hidden and experts audited, in the other nothing of
 that. The costs are differences in per cent of what the bare world has: of the nats per token, of
-the tokens per second, of the bytes that answers and audits put on the wire for each token.
+the tokens per second, of the bytes that answers and audits put on the wire for each token (without
+those of the records that nodes exchange anyway).
 """
 
 from __future__ import annotations

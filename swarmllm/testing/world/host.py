@@ -101,6 +101,7 @@ class Host:
         self.penalised: list[tuple[PeerId, str]] = []
         self.reverted: list[int] = []
         self.bytes_sent = 0
+        self.bytes_of_records = 0  # Of these, for the exchange of capacity records.
         self.node: Node
         self.settings: Settings
         self.channels: tuple[str, ...] = ()  # The kill switch's, and those of further parts.

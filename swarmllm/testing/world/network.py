@@ -35,7 +35,7 @@ from swarmllm.core.inputs import (
     Received,
 )
 from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
-from swarmllm.messages import HALT, ExpertMessage, PeerId
+from swarmllm.messages import HALT, ExpertMessage, PeerId, Shuffle, Shuffled
 from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.testing.world.links import Delays, LinkModel
 
@@ -125,6 +125,8 @@ class SimulatedNetwork:
             )
             return
         source.bytes_sent += size_bytes
+        if isinstance(message, Shuffle | Shuffled):
+            source.bytes_of_records += size_bytes
         received = Received(source.peer, message, size_bytes)
         self._put(connection, source, received, size_bytes, EXPERT)
 
