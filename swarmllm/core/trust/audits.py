@@ -47,6 +47,7 @@ from swarmllm.core.trust.receipts import Opinions, Receipts
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
 from swarmllm.core.trust.standing import Standing, standing_of
+from swarmllm.core.trust.suspicion import POSITIONS
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.trust.transcript import Transcript, replay
 from swarmllm.core.trust.waiting import WAIT_S, Queue, Resting, Waiting
@@ -131,7 +132,7 @@ class Audits(Part):
         self._reputation, self._zero_s = trust.reputation, trust.unix_at_zero_s
         self._records = records = TrackRecords() if track_records is None else track_records
         records.has_audits = True
-        self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal)
+        self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal, self._affords)
         self._findings = Findings(around.own, trust.reputation, records, trust.history)
         self._waiting, self._resting = Queue(), Resting()
         self._current: Waiting | None = None
@@ -226,8 +227,8 @@ class Audits(Part):
                 if record is not None:
                     self._sessions.opened(peer, message, record, receipt)
                     self._reputation.met(peer, digest, self._unix_s(now))
-            case Score(tokens=tokens):
-                self._purse.earn(len(tokens))
+            case Score(tokens=tokens, answer=answer):
+                self._purse.earn(len(tokens), len(answer))
                 self._sessions.asked(peer, message)
             case Close(session=session):
                 self._findings.used()
@@ -257,14 +258,9 @@ class Audits(Part):
         said = draw(found, self._rng, session.prompt)
         if not said:
             return
-        case = Case(
-            session.peer,
-            said,
-            self._around.own,
-            self._findings.accusers(session.digest, self._unix_s(now)),
-        )
-        known = self._records.of(session.peer, session.digest)
-        is_urgent = bool(session.written(said)) and not known.is_confirmed
+        may_accuse = self._findings.accusers(session.digest, self._unix_s(now))
+        case = Case(session.peer, said, self._around.own, may_accuse)
+        is_urgent = bool(session.written(said)) and not self._is_confirmed(session)
         text = found.text[: said[-1].length]
         self._waiting.add(Waiting(case, text, session, now, is_urgent=is_urgent))
 
@@ -282,11 +278,7 @@ class Audits(Part):
         """The next holder; without one the case ends with what there is."""
         able = self._able(waiting, now)
         size = len(waiting.text)
-        if (
-            not able
-            or len(waiting.tried) >= TRIES_MAX
-            or not (waiting.opinion or self._purse.pay(size))
-        ):
+        if not able or len(waiting.tried) >= TRIES_MAX or not self._paid(waiting):
             return self._ended(waiting, waiting.case.without_third(), now)
         own = self._around.own
         near = [peer for peer in able if peer in waiting.session.partners]
@@ -311,6 +303,22 @@ class Audits(Part):
             return [Send(waiting.by, score)]
         waiting.order, self._next_order = self._next_order, self._next_order + 1
         return [RunScore(waiting.order, SessionKey(waiting.by, waiting.number), score)]
+
+    def _affords(self, session: Ongoing) -> bool:
+        is_urgent = session.is_written and not self._is_confirmed(session)
+        return self._purse.has(session.length, POSITIONS, is_urgent=is_urgent)
+
+    def _is_confirmed(self, session: Ongoing) -> bool:
+        return self._records.of(session.peer, session.digest).is_confirmed
+
+    def _paid(self, waiting: Waiting) -> bool:
+        """Whether the next holder may be asked."""
+        if waiting.opinion:
+            return True
+        size, lists = len(waiting.text), len(waiting.case.said)
+        if waiting.tried:
+            return self._purse.go_on(size, lists)
+        return self._purse.pay(size, lists, is_urgent=waiting.is_urgent)
 
     def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
         """Who has the model and room for the text, and was not asked yet: others, first those whose

@@ -54,6 +54,8 @@ class Ongoing:
     prompt: int = 0
     """How many tokens the text had when the last question of its first round was asked: behind them
     the answer is written."""
+    length: int = 0
+    """How many it has now."""
     is_written: bool = False
     """It has said what it expects in the middle of the answer. Others were asked about the prompt
     alone, where hidden tokens try them: few of their sessions are audited."""
@@ -82,10 +84,18 @@ class Ongoing:
 
 
 class Sessions:
-    """`rng` is secret; `reputation` says how likely a session is audited."""
+    """`rng` is secret; `reputation` says how likely a session is audited, and `affords` whether an
+    audit of it can be paid: nobody signs for one that cannot."""
 
-    def __init__(self, reputation: Reputation, rng: random.Random, unseal: Unseal) -> None:
+    def __init__(
+        self,
+        reputation: Reputation,
+        rng: random.Random,
+        unseal: Unseal,
+        affords: Callable[[Ongoing], bool],
+    ) -> None:
         self._reputation, self._rng, self._unseal = reputation, rng, unseal
+        self._affords = affords
         self._sessions: dict[tuple[PeerId, int], Ongoing] = {}
         self._signing: dict[tuple[PeerId, int], Ongoing] = {}  # Of these, whose answer is over.
         # Who took part in which answer, of the last ones: they hold its text.
@@ -114,8 +124,9 @@ class Sessions:
         ongoing = self._sessions.get((peer, question.session))
         if ongoing is not None:
             ongoing.question = question
+            ongoing.length = question.base + len(question.tokens)
             if not question.round:
-                ongoing.prompt = question.base + len(question.tokens)
+                ongoing.prompt = ongoing.length
 
     def replied(self, peer: PeerId, reply: ExpertReply) -> None:
         ongoing = self._sessions.get((peer, reply.session))
@@ -180,7 +191,7 @@ class Sessions:
         chance = FLOOR
         if ongoing.is_written:
             chance = self._reputation.audit_chance(ongoing.peer, ongoing.digest)
-        return self._rng.random() < chance
+        return self._rng.random() < chance and self._affords(ongoing)
 
     def clear(self) -> None:
         self._sessions.clear()

@@ -31,7 +31,7 @@ from swarmllm.core.trust.audits import FIRST_SESSION, REPLY_S, Audits, Surroundi
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.findings import ACCOUNTS, SAVE_EVERY_S
 from swarmllm.core.trust.keeping import RECORDS
-from swarmllm.core.trust.purse import FIRST
+from swarmllm.core.trust.purse import FIRST, LISTS_FIRST, LISTS_SHARE
 from swarmllm.core.trust.receipt import Signed
 from swarmllm.core.trust.reputation import DAY_S
 from swarmllm.core.trust.sessions import SIGN_S
@@ -427,9 +427,10 @@ def test_no_audit_begins_while_an_answer_is_written_unless_it_waits_for_too_long
 
 
 def test_audits_cost_no_more_than_their_share() -> None:
-    bench = Bench()
+    bench, lists = Bench(), 0
     for number in range(2000):
         bench.reputation.disputed(EXPERT, DIGEST, 1e9)  # So all sessions are audited.
+        lists += 12
         bench.answers()
         told = bench.signs()
         if told:
@@ -437,7 +438,21 @@ def test_audits_cost_no_more_than_their_share() -> None:
             bench.looks(by, score)
         view = bench.part.view(bench.now)
         assert view.spent <= FIRST + 0.1 * view.earned, number
-    assert view.spent > FIRST
+        looked_at = sum(one.positions for one in view.audits)
+        assert looked_at <= LISTS_FIRST + LISTS_SHARE * lists, number
+    assert looked_at > LISTS_FIRST
+
+
+def test_nobody_signs_for_an_audit_that_cannot_be_paid() -> None:
+    bench, signed = Bench(), 0
+    while True:
+        bench.reputation.disputed(EXPERT, DIGEST, 1e9)  # So all sessions are audited.
+        if not bench.answers():
+            break
+        bench.looks(*bench.asked(bench.signs()))
+        signed += 1
+    assert signed >= 10
+    assert len(bench.verdicts) == signed
 
 
 def test_a_halt_ends_everything() -> None:
