@@ -127,12 +127,19 @@ class Ensemble:
         self.trust.hide(pool, picked, self.gate.positions)
         return picked
 
-    def best(self, peers: Iterable[PeerId], count: int) -> list[PeerId]:
+    def best(
+        self, peers: Iterable[PeerId], count: int, pool: ExpertPool | None = None
+    ) -> list[PeerId]:
         """The `count` whose lists make the best pool: other voices before replicas, the heavier
-        and of replicas the known ones first."""
+        and of replicas the known ones first. With `pool` they are those that the rest of the answer
+        is asked of: one that is slow makes each token late."""
         found = set(peers)
-        shares = self._expected(found)
-        ordered = sorted(found, key=lambda p: (-shares[self._voice(p)], self.trust.is_new(p), p))
+        expected = self._expected(found)
+        shares = {p: expected[self._voice(p)] for p in found}
+        if pool is not None:
+            waits = {p: pool.wait_nats(p, self._records[p]) for p in found}
+            shares = {p: share * math.exp(-waits[p]) for p, share in shares.items()}
+        ordered = sorted(found, key=lambda p: (-shares[p], self.trust.is_new(p), p))
         seen: Counter[Voice] = Counter()
         ranks: list[tuple[int, int, PeerId]] = []
         for peer in ordered:
@@ -275,12 +282,20 @@ class Ensemble:
 
     def _prior(self, voice: Voice) -> float:
         """That of its best member, so that nobody is believed less for whoever joins it; but our
-        own expert's where it is one."""
+        own expert's where it is one. A member of which nothing is known lends its name to nobody
+        who has spoken, and is believed less for each that was found wanting: else who has many
+        identities would always have a fresh one."""
         members = [p for p, v in self._voices.items() if v == voice]
-        return (
-            self._priors[self._own]
-            if self._own in members
-            else max(self._priors[p] for p in members)
+        if self._own in members:
+            return self._priors[self._own]
+        tried = [p for p in members if self.trust.is_seen(p)]
+        wanting = sum(self.trust.is_wanting(p) for p in tried)
+        spoken = any(self.gate.is_informed(p) for p in members)
+        fresh = (1 + len(tried) - wanting) / (1 + len(tried))
+        return max(
+            self._priors[p] * (1.0 if p in tried or self.gate.is_informed(p) else fresh)
+            for p in members
+            if not spoken or p in tried or self.gate.is_informed(p)
         )
 
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:

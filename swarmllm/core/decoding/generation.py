@@ -401,7 +401,7 @@ class Generation:
         hardly need again."""
         poll = self._round.poll
         probed = [p for p in poll.replies if p in self.members]
-        kept = self._ensemble.best(probed, self.order.k + self.order.extra)
+        kept = self._ensemble.best(probed, self.order.k + self.order.extra, pool)
         self._is_kept = True
         found = tuple(self._ensemble.verdict(pool, probed, kept))
         known = poll.known(self._round.free(pool))

@@ -101,6 +101,13 @@ class ExpertPool:
         """How long to wait for its answer before it counts as missing."""
         return self.router.patience_s(candidate, self.now)
 
+    def wait_nats(self, peer: PeerId, record: CapacityRecord) -> float:
+        """What waiting for a round of it costs, as a logarithm of shares."""
+        return self.router.wait_nats(self._round_s(peer, record))
+
+    def _round_s(self, peer: PeerId, record: CapacityRecord) -> float:
+        return self.router.expected_s(Candidate(peer, record, 1, member=True), self.now)
+
     def catch_up_s(self, candidate: Candidate) -> float:
         """How long it will compute before it can answer for the last token alone."""
         return self.router.catch_up_s(candidate, self.now)

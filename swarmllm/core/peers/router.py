@@ -77,7 +77,8 @@ MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand
 # model is not asked in its place, unless an audit has shown that it runs it. Each has met other
 # prompts, and on a strange one honest experts are worse by three nats and more.
 FALSE_MIN, FALSE_NATS = 4, 5.0
-MERIT_DOUBT = 4.0  # Results that merit is taken to have had before, of which each said nothing.
+MERIT_DOUBT = 4.0  # Hidden tokens that merit is taken to have had before, each a typical one.
+READING_S = 0.2  # A token: what comes much sooner few have the time to read.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
 YOUNG_PENALTY = 0.25  # Share of the expected time added for a peer heard of this moment.
 
@@ -280,7 +281,8 @@ class Router(Part):
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
         known = self.track_records.of(peer, record.model_digest)
-        merit = known.merit * known.results / (MERIT_DOUBT + known.results)
+        merit = known.hidden * known.merit + MERIT_DOUBT * self.track_records.typical
+        merit /= MERIT_DOUBT + known.hidden
         merit = -MERIT_MAX_NATS if known.is_refuted else merit
         merit = max(-MERIT_MAX_NATS, min(MERIT_MAX_NATS, merit))
         size = math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER)
@@ -355,7 +357,15 @@ class Router(Part):
         known = (
             settings[SWITCH_ADVANTAGE] if candidate.member else settings[BLUR] * self._rng.random()
         )
-        return candidate.fit + known - settings[WAIT_COST] * cost[candidate.peer]
+        return candidate.fit + known - self.wait_nats(cost[candidate.peer])
+
+    def wait_nats(self, seconds: float) -> float:
+        """What waiting so long for each token costs, as a logarithm of shares: so much a second,
+        and of those that are slower than people read, one that takes twice as long must be worth
+        twice the share. In seconds alone one at half the pace of the others is hardly worse than
+        they are, and it makes every token late."""
+        slower = math.log1p(seconds / READING_S)
+        return self._settings[WAIT_COST] * seconds + slower
 
     def histories(self) -> Mapping[PeerId, History]:
         return self._history

@@ -47,6 +47,15 @@ class Acquaintance:
         results = self._known.get(peer, NOTHING).results
         return peer != self._own and results < self._settings[RESULTS]
 
+    def is_seen(self, peer: PeerId) -> bool:
+        """Whether anything is known of it that it could not make up."""
+        known = self._known.get(peer, NOTHING)
+        return known.is_refuted or known.results > 0
+
+    def is_wanting(self, peer: PeerId) -> bool:
+        """Whether what is known of it is hardly a language model's."""
+        return self._known.get(peer, NOTHING).is_wanting
+
     def doubt(self, peer: PeerId) -> float:
         """By how many nats per token its word for given tokens is taken to be too good."""
         return 0.0 if peer == self._own else doubt(self._known[peer])

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
 from swarmllm.messages import PeerId
@@ -22,6 +23,8 @@ from swarmllm.messages import PeerId
 GAIN_MIN: Final = 1 / 32
 NATS_MAX: Final = 8.0  # Of one result, either way: no single token brands an expert.
 RECORDS_MAX: Final = 4096  # As many as the router remembers peers.
+WANTING_NATS: Final = 3.0  # Per hidden token, below the pool of all that were asked.
+TYPICAL_MIN: Final = 3  # That were tried, before anything is typical of them.
 
 Key = tuple[PeerId, bytes]
 """A peer, and the digest of the model that it claims."""
@@ -49,6 +52,11 @@ class TrackRecord:
         """Whether what it says in answers was looked at, and found true to its model or to itself.
         To be honest for prompts is not enough: where one ends anybody can see."""
         return self.confirmed > 0 and not self.is_refuted
+
+    @property
+    def is_wanting(self) -> bool:
+        """Whether what was seen of it is hardly a language model's."""
+        return self.is_refuted or self.merit < -WANTING_NATS
 
     @property
     def results(self) -> float:
@@ -101,6 +109,7 @@ class TrackRecords:
         """Whether audits go into these records: then who was never audited is known the less."""
         self.refutations = 0
         """How often somebody was refuted: whoever keeps a copy of a record looks at this."""
+        self._typical: float | None = None
         self._records: OrderedDict[Key, TrackRecord] = OrderedDict()
         self._changed: set[Key] = set()
         for key, record in kept:
@@ -113,6 +122,17 @@ class TrackRecords:
     def of(self, peer: PeerId, digest: bytes) -> TrackRecord:
         return self._records.get((peer, digest), NOTHING)
 
+    @property
+    def typical(self) -> float:
+        """The median merit of language models that were tried with hidden tokens, in nats: what one
+        is likely to be worth of which nothing is known. It is below 0, for the pool of all that
+        were asked is better than most of them: to expect 0 would be to prefer strangers."""
+        if self._typical is None:
+            known = self._records.values()
+            tried = [one.merit for one in known if one.hidden and not one.is_wanting]
+            self._typical = median(tried) if len(tried) >= TYPICAL_MIN else 0.0
+        return self._typical
+
     def put(self, peer: PeerId, digest: bytes, record: TrackRecord) -> None:
         self._put((peer, digest), record)
 
@@ -124,6 +144,7 @@ class TrackRecords:
     def _put(self, key: Key, record: TrackRecord) -> None:
         if record.is_refuted and not self._records.get(key, NOTHING).is_refuted:
             self.refutations += 1
+        self._typical = None
         self._records[key] = record
         self._records.move_to_end(key)
         self._changed.add(key)

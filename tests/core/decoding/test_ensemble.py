@@ -189,12 +189,16 @@ class FlatPool(Trusting):
 
     def __init__(self, priors: Mapping[str, float] | None = None, own: str = "") -> None:
         super().__init__()
-        self._priors = priors or {}
+        self.priors = dict(priors or {})
         self.own = own
+        self.waits: dict[PeerId, float] = {}
         self.verdicts: dict[PeerId, float] = {}
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
-        return self._priors.get(peer, 1.0)
+        return self.priors.get(peer, 1.0)
+
+    def wait_nats(self, peer: PeerId, record: CapacityRecord) -> float:
+        return self.waits.get(peer, 0.0)
 
     def weighed(self, peer: PeerId, share: float) -> None:
         self.verdicts[peer] = share
@@ -284,6 +288,59 @@ def test_insurance_is_not_waited_for() -> None:
     heavy = ensemble_of(found, order(prompt=(1,)), FlatPool({"a": 3.0}))
     assert not heavy.is_quorum([b, c, d], [a], 3)
     assert heavy.is_quorum([a, b, c], [d], 3)
+
+
+def test_of_equals_the_slow_ones_are_let_go_and_one_that_knows_the_text_is_kept() -> None:
+    found = [candidate(name, model) for model, name in enumerate("abcd", 1)]
+    peers = [x.peer for x in found]
+    flat = FlatPool()
+    flat.waits = {PeerId("a"): 2.0}
+    equals = ensemble_of(found, order(prompt=(1,)), flat)
+    assert equals.best(peers, 3, flat) == peers[1:]  # type: ignore[arg-type]
+    assert equals.best(peers, 3) == peers[:3]
+    expert = ensemble_of(found, order(), flat)
+    for peer in peers:
+        for position in expert.gate.positions:
+            expert.learn(peer, position, -1.0 if peer == "a" else -5.0)
+    assert expert.best(peers, 3, flat)[0] == "a"  # type: ignore[arg-type]
+
+
+def test_a_fresh_identity_is_believed_less_for_each_of_its_model_that_was_found_wanting() -> None:
+    """Who has many would always have one of which nothing is known. Yet a single liar that takes an
+    honest name leaves the honest holders at least half of what they had."""
+
+    def prior(wanting: int, honest: int = 0) -> float:
+        found = [candidate("other", 2), *(candidate(f"r{i}", 1) for i in range(9))]
+        flat = FlatPool()
+        flat.all_new()
+        for i in range(wanting + honest):
+            record = TrackRecord(hidden=8, merit=-7.0 if i < wanting else 0.0)
+            flat.track_records.put(found[1 + i].peer, found[1].record.model_digest, record)
+            flat.priors[found[1 + i].peer] = 0.05 if i < wanting else 1.0
+        ensemble = Ensemble(order(prompt=(1,)), random.Random(0), Settings(pins={RESULTS: 0}))
+        ensemble.fitted(flat, found)  # type: ignore[arg-type]
+        one, other = ensemble.weights([PeerId("r8"), PeerId("other")])
+        return one / other
+
+    assert prior(0) == pytest.approx(1.0)
+    assert prior(1) == pytest.approx(0.5)
+    assert prior(4) == pytest.approx(0.2)
+    assert prior(4, honest=1) == pytest.approx(1.0)
+
+
+def test_who_has_spoken_borrows_no_name_of_one_that_was_never_tried() -> None:
+    found = [candidate("other", 2), *(candidate(f"r{i}", 1) for i in range(3))]
+    flat = FlatPool({"r0": 0.05})
+    flat.all_new()
+    for peer, merit in (("r0", -8.0), ("other", 0.0)):
+        digest = next(c.record.model_digest for c in found if c.peer == peer)
+        flat.track_records.put(PeerId(peer), digest, TrackRecord(hidden=2, merit=merit))
+    ensemble = ensemble_of(found, order(), flat)
+    for peer in (PeerId("r0"), PeerId("other")):
+        for position in ensemble.gate.positions:
+            ensemble.learn(peer, position, -1.0)
+    one, other = ensemble.weights([PeerId("r0"), PeerId("other")])
+    assert one / other < 0.1
 
 
 def test_a_strong_prior_decides_where_there_is_no_evidence() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,7 +166,7 @@ def test_different_models_come_before_replicas() -> None:
 def test_a_fit_outweighs_a_short_delay_and_a_long_delay_outweighs_a_fit() -> None:
     router = Router(OWN, random.Random(2))
     near, far = of_model("near", 1), replace(of_model("far", 2), fit=1.0)
-    for seconds, best in ((0.2, "far"), (2.0, "near")):
+    for seconds, best in ((0.12, "far"), (2.0, "near")):
         for _ in range(40):
             router.replied(PeerId("far"), seconds, 1, None, 0.0)
             router.replied(PeerId("near"), 0.02, 1, None, 0.0)
@@ -288,6 +289,27 @@ def test_merit_of_few_results_is_believed_little_and_a_failed_audit_is_the_least
         found.append(router.prior(PeerId(f"p{number}"), record))
     assert found == sorted(found)
     assert len(set(found)) == 4
+
+
+def test_a_stranger_is_believed_as_much_as_those_that_are_known_on_average() -> None:
+    """Whoever was tried was mostly found below the pool of all: to believe a stranger more would
+    be a reason to change identities."""
+    router = Router(OWN, random.Random(2))
+    record = replace(of_model("s", 1).record, n_params=999_999_999)
+    for number, merit in enumerate((-0.4, -0.8, -1.2)):
+        known = TrackRecord(hidden=40, merit=merit)
+        router.track_records.put(PeerId(f"p{number}"), record.model_digest, known)
+    better, typical, worse = (router.prior(PeerId(f"p{i}"), record) for i in range(3))
+    assert better > typical > worse
+    assert router.prior(PeerId("stranger"), record) == pytest.approx(typical, rel=0.01)
+
+
+def test_one_at_half_the_pace_must_be_worth_more_and_among_the_quick_it_hardly_matters() -> None:
+    router = Router(OWN, random.Random(2))
+    assert router.wait_nats(0.25) - router.wait_nats(0.12) > 0.5
+    assert router.wait_nats(0.02) - router.wait_nats(0.01) < 0.1
+    costs = [router.wait_nats(seconds / 50) for seconds in range(200)]
+    assert costs == sorted(costs)
 
 
 def test_another_chat_format_is_believed_less_and_never_refused() -> None:

@@ -51,6 +51,23 @@ def test_an_audit_that_was_not_passed_leaves_nothing_of_what_was_before() -> Non
     assert (again.results, again.is_refuted) == (1, False)
 
 
+def test_typical_is_the_middle_of_the_language_models_that_were_tried() -> None:
+    """However many liars there are, and whoever was only audited: nothing was seen of its merit."""
+    records, digest = TrackRecords(), bytes(32)
+    for number, merit in enumerate((-0.5, -1.5)):
+        records.put(PeerId(f"p{number}"), digest, TrackRecord(hidden=2, merit=merit))
+    assert records.typical == 0.0
+    records.put(PeerId("p2"), digest, TrackRecord(hidden=9, merit=-1.0))
+    assert records.typical == -1.0
+    records.put(PeerId("audited"), digest, TrackRecord(audits=5))
+    for number in range(9):
+        records.put(PeerId(f"liar{number}"), digest, TrackRecord(hidden=8, merit=-NATS_MAX))
+    records.put(PeerId("caught"), digest, TrackRecord(is_refuted=True))
+    assert records.typical == -1.0
+    records.put(PeerId("p3"), digest, TrackRecord(hidden=1, merit=-2.0))
+    assert records.typical == -1.25
+
+
 def test_what_is_old_counts_for_less() -> None:
     half = TrackRecord(hidden=8, audits=4, merit=1.0, overclaim=0.5).decayed(0.5)
     assert half == TrackRecord(hidden=4, audits=2, merit=0.5, overclaim=0.25)
