@@ -21,6 +21,7 @@ from swarmllm.core.decoding.round import Experts, Round
 from swarmllm.core.decoding.speculation import DRAFT_MAX, Drafter, LookUp, Speculation
 from swarmllm.core.decoding.writing import Writing
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.peers.router import claimed_step_s
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.messages import STEPS_MAX, PeerId
@@ -154,7 +155,7 @@ class Drafting:
         """How far the remote expert goes on behind this round."""
         if self._leader is None or self._leader not in self._members:
             return
-        step_s = pool.step_s(self._members.record_of(self._leader))
+        step_s = claimed_step_s(self._members.record_of(self._leader))
         steps, seconds = self._known.ahead(len(self._text.guesses), step_s)
         self._steps, self._steps_s = max(0, min(steps, room, STEPS_MAX)), seconds
 

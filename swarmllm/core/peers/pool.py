@@ -103,18 +103,12 @@ class ExpertPool:
 
     def wait_nats(self, peer: PeerId, record: CapacityRecord) -> float:
         """What waiting for a round of it costs, as a logarithm of shares."""
-        return self.router.wait_nats(self._round_s(peer, record))
-
-    def _round_s(self, peer: PeerId, record: CapacityRecord) -> float:
-        return self.router.expected_s(Candidate(peer, record, 1, member=True), self.now)
+        candidate = Candidate(peer, record, 1, member=True)
+        return self.router.wait_nats(self.router.expected_s(candidate, self.now))
 
     def catch_up_s(self, candidate: Candidate) -> float:
         """How long it will compute before it can answer for the last token alone."""
         return self.router.catch_up_s(candidate, self.now)
-
-    def step_s(self, record: CapacityRecord) -> float:
-        """How long one more token takes an expert, as its record has it."""
-        return self.router.step_s(record)
 
     # --- what an answer has learned ------------------------------------------------------------
 

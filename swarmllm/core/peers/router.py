@@ -257,11 +257,6 @@ class Router(Part):
         young = YOUNG_PENALTY * max(0.0, 1 - age / YOUNG_S) if candidate.peer != self._own else 0.0
         return base * (1 + young) + self.catch_up_s(candidate, now)
 
-    @staticmethod
-    def step_s(record: CapacityRecord) -> float:
-        """How long one more token takes it, as its record has it."""
-        return 1 / _rate(record)
-
     def catch_up_s(self, candidate: Candidate, now: float) -> float:
         """How long it will compute until only the last token is missing: as measured, else as its
         record lets one expect."""
@@ -369,6 +364,11 @@ class Router(Part):
 
     def histories(self) -> Mapping[PeerId, History]:
         return self._history
+
+
+def claimed_step_s(record: CapacityRecord) -> float:
+    """How long one more token takes an expert, as its record has it."""
+    return 1 / _rate(record)
 
 
 def _rate(record: CapacityRecord) -> float:

@@ -132,11 +132,14 @@ class Audits(Part):
         self._reputation, self._zero_s = trust.reputation, trust.unix_at_zero_s
         self._records = records = TrackRecords() if track_records is None else track_records
         records.has_audits = True
-        self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal, self._affords)
         self._findings = Findings(around.own, trust.reputation, records, trust.history)
         self._waiting, self._resting = Queue(), Resting()
         self._current: Waiting | None = None
-        self._purse = Purse()
+        self._purse = purse = Purse()
+        self._sessions = Sessions(
+            *(trust.reputation, trust.rng, trust.unseal),
+            lambda session: _affords(purse, records, session),
+        )
         self._receipts = Receipts(self._sessions.open_for, trust.unseal)
         self._opinions = Opinions()
         self._answers: set[int] = set()
@@ -260,7 +263,7 @@ class Audits(Part):
             return
         may_accuse = self._findings.accusers(session.digest, self._unix_s(now))
         case = Case(session.peer, said, self._around.own, may_accuse)
-        is_urgent = bool(session.written(said)) and not self._is_confirmed(session)
+        is_urgent = bool(session.written(said)) and not _is_confirmed(self._records, session)
         text = found.text[: said[-1].length]
         self._waiting.add(Waiting(case, text, session, now, is_urgent=is_urgent))
 
@@ -278,7 +281,7 @@ class Audits(Part):
         """The next holder; without one the case ends with what there is."""
         able = self._able(waiting, now)
         size = len(waiting.text)
-        if not able or len(waiting.tried) >= TRIES_MAX or not self._paid(waiting):
+        if not able or len(waiting.tried) >= TRIES_MAX or not _paid(self._purse, waiting):
             return self._ended(waiting, waiting.case.without_third(), now)
         own = self._around.own
         near = [peer for peer in able if peer in waiting.session.partners]
@@ -303,22 +306,6 @@ class Audits(Part):
             return [Send(waiting.by, score)]
         waiting.order, self._next_order = self._next_order, self._next_order + 1
         return [RunScore(waiting.order, SessionKey(waiting.by, waiting.number), score)]
-
-    def _affords(self, session: Ongoing) -> bool:
-        is_urgent = session.is_written and not self._is_confirmed(session)
-        return self._purse.has(session.length, POSITIONS, is_urgent=is_urgent)
-
-    def _is_confirmed(self, session: Ongoing) -> bool:
-        return self._records.of(session.peer, session.digest).is_confirmed
-
-    def _paid(self, waiting: Waiting) -> bool:
-        """Whether the next holder may be asked."""
-        if waiting.opinion:
-            return True
-        size, lists = len(waiting.text), len(waiting.case.said)
-        if waiting.tried:
-            return self._purse.go_on(size, lists)
-        return self._purse.pay(size, lists, is_urgent=waiting.is_urgent)
 
     def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
         """Who has the model and room for the text, and was not asked yet: others, first those whose
@@ -396,6 +383,25 @@ class Audits(Part):
 
     def _unix_s(self, now: float) -> float:
         return self._zero_s + now
+
+
+def _affords(purse: Purse, records: TrackRecords, session: Ongoing) -> bool:
+    is_urgent = session.is_written and not _is_confirmed(records, session)
+    return purse.has(session.length, POSITIONS, is_urgent=is_urgent)
+
+
+def _paid(purse: Purse, waiting: Waiting) -> bool:
+    """Whether the next holder may be asked; and pay for it."""
+    if waiting.opinion:
+        return True
+    size, lists = len(waiting.text), len(waiting.case.said)
+    if waiting.tried:
+        return purse.go_on(size, lists)
+    return purse.pay(size, lists, is_urgent=waiting.is_urgent)
+
+
+def _is_confirmed(records: TrackRecords, session: Ongoing) -> bool:
+    return records.of(session.peer, session.digest).is_confirmed
 
 
 def _brought(
