@@ -207,7 +207,7 @@ CROWD: dict[str, Any] = {
     "models": 3,
     "k": 3,
     "before": 2,
-    "after": 2,
+    "after": 4,
     "askers": 1,
     "tokens": 12,
     "share": 0.2,
