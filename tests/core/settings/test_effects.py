@@ -130,7 +130,7 @@ def router_of(settings: Settings) -> Router:
 
 
 def quick_preferred_to_knowing(settings: Settings) -> Decide:
-    found = [candidate("quick", model=1), candidate("knowing", model=2, fit=1.0, rate=1.0)]
+    found = [candidate("quick", model=1), candidate("knowing", model=2, fit=3.0, rate=1.0)]
     router = router_of(settings)
     return lambda: router.pick(1, found, 0.0) == ["quick"]
 
