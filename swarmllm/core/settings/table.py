@@ -201,7 +201,7 @@ NEW_SHARE = _declare(
     "All models together that this node does not know may weigh more beside those that it knows.",
 )
 HIDDEN_SHARE = _declare(
-    *(thousandth, "trust.hidden_share", 36, "permille", 7, (3, 30), (0, 1000)),
+    *(thousandth, "trust.hidden_share", 36, "permille", 8, (4, 30), (0, 1000)),
     "For each token more of a round may be spent on hidden tokens: newcomers are known sooner and"
     " turncoats found sooner, and first tokens come later.",
 )

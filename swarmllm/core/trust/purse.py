@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 SHARE: Final = 0.1  # Of tokens.
-LISTS_SHARE: Final = 0.025
+LISTS_SHARE: Final = 0.02
 FULL: Final = 32_768.0  # Tokens that are kept: two audits of the longest kind.
 LISTS_FULL: Final = 640.0
 FIRST: Final = 4_096.0  # For the first audits, before anything was earned.
