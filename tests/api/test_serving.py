@@ -149,7 +149,7 @@ def test_a_client_that_does_not_read_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, send_s: float
 ) -> None:
     monkeypatch.setattr(module, "SEND_S", send_s)
-    monkeypatch.setattr("swarmllm.api.routes.api", lambda *_: large)
+    monkeypatch.setattr("swarmllm.api.routes.api", lambda *_, **__: large)
 
     async def body() -> None:
         async with AsyncExitStack() as stack:

@@ -34,6 +34,8 @@ def shown(
     with stream() as out, stream() as err:
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
+        # Whatever a test before has written last.
+        monkeypatch.setattr(progress_line, "_is_text_open", False)
         body()
         monkeypatch.undo()
     os.close(writing)

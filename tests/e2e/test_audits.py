@@ -3,7 +3,6 @@ more; those who run it are not."""
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.record import Record
 from swarmllm.testing.gguf_fixture import LARGER, SMALL, small_vocabulary, write_model
 from swarmllm.wire.envelope import unseal
-from tests import ROOT
 from tests.cli.command import run
 from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
 
@@ -96,11 +94,8 @@ def receipt_of_a_grammar(home: Path, asker: NodeProcess, model: Path, liar: str)
     assert {one["verdict"] for one in asked if one["peer"] != liar} == {"agreed"}
 
 
-def test_an_imposter_is_excluded_and_nobody_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = str(ROOT), os.environ.get("PYTHONPATH", "")  # For the imposter, which is a test's.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+@pytest.mark.usefixtures("runs_tests_programs")
+def test_an_imposter_is_excluded_and_nobody_else(tmp_path: Path) -> None:
     words = small_vocabulary()
     model = write_model(tmp_path / "model.gguf", SMALL, words)
     other = write_model(tmp_path / "other.gguf", LARGER, words)

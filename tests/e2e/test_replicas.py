@@ -118,6 +118,7 @@ def test_the_text_is_that_of_one_node_with_any_three_killed(model: Path) -> None
     trio.run(body)
 
 
+@pytest.mark.usefixtures("runs_tests_programs")
 def test_the_text_is_the_same_if_an_owner_wants_the_machine_in_its_middle(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,6 @@ audits exclude it."""
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from swarmllm.cli.bench.speculation_exactness import PINS
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.record import Record
-from tests import ROOT
 from tests.e2e.liar import FORCED
 from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
 
@@ -118,11 +116,10 @@ async def start_liars(
     return liars
 
 
+@pytest.mark.usefixtures("runs_tests_programs")
 def test_three_liars_among_seven_nodes_have_the_text_without_the_defences_and_not_with_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    paths = str(ROOT), os.environ.get("PYTHONPATH", "")  # For the liars, which are a test's.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     swarm = f"e2e-{secrets.token_hex(4)}"
     invented = [tmp_path / name for name in ("heart.gguf", "poisoner.gguf")]
     for path in invented:
