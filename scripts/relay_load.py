@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any, Final, TypeVar
 
 import psutil
@@ -76,11 +77,8 @@ class Load:
 
 def slope(loads: Sequence[Load], of: str, by: str) -> float:
     """How much `of` grows with each of `by`: least squares."""
-    points = [(float(getattr(load, by)), float(getattr(load, of))) for load in loads]
-    mean_x, mean_y = (sum(one) / len(points) for one in zip(*points, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    found: float = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-    return found
+    xs, ys = ([float(getattr(load, name)) for load in loads] for name in (by, of))
+    return linear_regression(xs, ys).slope
 
 
 # --- the clients' process -------------------------------------------------------------------------

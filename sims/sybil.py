@@ -46,7 +46,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from swarmllm.core.decoding import generation
-from swarmllm.core.decoding.consent import SUPPORT_MIN, decide
+from swarmllm.core.decoding.consent import decide, wants
 from swarmllm.core.decoding.ensemble import Ensemble
 from swarmllm.core.decoding.pooling import Holder
 from swarmllm.core.settings import table as t
@@ -61,7 +61,6 @@ from swarmllm.sims.throughput import slower
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world import SERVICES, Answer, LinkModel, Spec, World
 from swarmllm.wire import context
-from swarmllm.wire.sparse import SparseList
 
 SETTLE_S: Final = 60.0
 LINK: Final = LinkModel(near_s=0.02, span_s=0.1)
@@ -159,7 +158,8 @@ class Tokens:
         before = rng.getstate()
         found = decide(order, lists, weights, holders, rng, *rest)
         self.count += 1
-        wishing = [h for h, one in zip(holders, lists, strict=True) if wants(one, found[0])]
+        drawn = np.array([found[0]])
+        wishing = [h for h, one in zip(holders, lists, strict=True) if wants(one, drawn)]
         is_single = len(lists) > 1 and len({holder.model for holder in wishing}) == 1
         self.unaudited += is_single and all(holder.is_untried for holder in wishing)
         honest = [i for i, one in enumerate(holders) if one.peer not in self.lies]
@@ -185,7 +185,7 @@ class Tokens:
         *rest: Any,
     ) -> None:
         heard = [lists[i] for i in honest]
-        self.alone += not any(wants(one, token) for one in heard)
+        self.alone += not any(wants(one, np.array([token])) for one in heard)
         total = math.fsum(weights[i] for i in honest)
         if total <= 0:
             self.changed += 1
@@ -195,10 +195,6 @@ class Tokens:
         shares = [weights[i] / total for i in honest]
         plain = decide(order, heard, shares, [holders[i] for i in honest], rng, *rest)
         self.changed += plain[0] != token
-
-
-def wants(one: SparseList, token: int) -> bool:
-    return float(np.exp(one.logprobs[one.ids == token]).sum()) >= SUPPORT_MIN
 
 
 @contextmanager

@@ -3,7 +3,7 @@ these, `openapi` tells of them, and the table in docs/api.md is made of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from swarmllm.api.body import Body
@@ -56,17 +56,9 @@ def _change(op: str, says: str) -> Endpoint:
 
 
 def _signed(op: str, says: str, body: type[SignedBody], example: dict[str, Any]) -> Endpoint:
-    return Endpoint(
-        method="POST",
-        path=f"/api/{op}",
-        name=op,
-        says=says,
-        reply="Record",
-        statuses=(*_SENT, 503),
-        body=body,
-        example=example | {"key": "0b" * 16, "passphrase": "four good words"},
-        needs_token=True,
-    )
+    """A change that a key of a voter signs."""
+    example = example | {"key": "0b" * 16, "passphrase": "four good words"}
+    return replace(_change(op, says), reply="Record", body=body, example=example)
 
 
 ENDPOINTS: Final = (

@@ -118,11 +118,7 @@ def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Ho
     """The indices of the lists of the only model that wants any of these tokens; none if another
     one or our own expert wants one, or if no other model was asked."""
     wanted = np.fromiter(sorted(ids), dtype=np.int64, count=len(ids))
-    wishing = [
-        holder
-        for holder, one in zip(holders, lists, strict=True)
-        if _mass(one, wanted) >= SUPPORT_MIN
-    ]
+    wishing = [holder for holder, one in zip(holders, lists, strict=True) if wants(one, wanted)]
     models = {holder.model for holder in wishing}
     if len(models) != 1 or any(holder.is_own for holder in wishing):
         return []
@@ -139,12 +135,14 @@ def _better_known(
     if len({holders[i].rank for i in places}) < 2:
         return []
     wanted = np.array([token])
-    wishing = [i for i in places if _mass(lists[i], wanted) >= SUPPORT_MIN]
+    wishing = [i for i in places if wants(lists[i], wanted)]
     if not wishing:
         return []
     models, rank = {holders[i].model for i in wishing}, max(holders[i].rank for i in wishing)
     return [i for i in places if holders[i].rank > rank and holders[i].model not in models]
 
 
-def _mass(found: SparseList, wanted: npt.NDArray[np.int64]) -> float:
-    return float(np.exp(found.logprobs[np.isin(found.ids, wanted)].astype(np.float64)).sum())
+def wants(found: SparseList, tokens: npt.NDArray[np.int64]) -> bool:
+    """Whether a model is said to want any of these."""
+    mass = float(np.exp(found.logprobs[np.isin(found.ids, tokens)].astype(np.float64)).sum())
+    return mass >= SUPPORT_MIN

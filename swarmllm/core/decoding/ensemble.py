@@ -137,8 +137,8 @@ class Ensemble:
         expected = self._expected(found)
         shares = {p: expected[self._voice(p)] for p in found}
         if pool is not None:
-            waits = {p: pool.wait_nats(p, self._records[p]) for p in found}
-            shares = {p: share * math.exp(-waits[p]) for p, share in shares.items()}
+            for p in found:
+                shares[p] *= math.exp(-pool.wait_nats(p, self._records[p]))
         ordered = sorted(found, key=lambda p: (-shares[p], self.trust.is_new(p), p))
         seen: Counter[Voice] = Counter()
         ranks: list[tuple[int, int, PeerId]] = []
@@ -288,15 +288,15 @@ class Ensemble:
         members = [p for p, v in self._voices.items() if v == voice]
         if self._own in members:
             return self._priors[self._own]
-        tried = [p for p in members if self.trust.is_seen(p)]
+        tried = {p for p in members if self.trust.is_seen(p)}
+        spoken = {p for p in members if self.gate.is_informed(p)}
         wanting = sum(self.trust.is_wanting(p) for p in tried)
-        spoken = any(self.gate.is_informed(p) for p in members)
         fresh = (1 + len(tried) - wanting) / (1 + len(tried))
-        return max(
-            self._priors[p] * (1.0 if p in tried or self.gate.is_informed(p) else fresh)
-            for p in members
-            if not spoken or p in tried or self.gate.is_informed(p)
-        )
+        known = tried | spoken
+        priors = [self._priors[p] for p in known]
+        if not spoken:
+            priors += [fresh * self._priors[p] for p in members if p not in known]
+        return max(priors)
 
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
         """What these voices weigh: by their word, as far as it counts, and under the caps. A voice
